@@ -1,0 +1,157 @@
+"""Backend: one messaging system, and what it can do."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from msgviz.decorator import check_decorators, decorate_topic
+from msgviz.errors import BackendClosed
+from msgviz.message import Source
+from msgviz.server import Backoff, BackoffLike, Server
+from msgviz.topic import Topic
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """What a messaging system can do. Asking for more raises `Unsupported`."""
+
+    ordered: bool
+    """One worker receives the messages of one publisher in the order they were published."""
+    persistent: bool
+    """Messages outlive the process that published them."""
+    max_delay: float
+    """The longest delay of a message, in seconds: 0 for none, infinite for any."""
+    multi_valued_attributes: bool
+    """An attribute may have several values."""
+    max_attributes: int | None
+    """The most attributes of one message; None for no limit."""
+    max_body: int | None
+    """The largest body, in bytes; None for no limit."""
+    binary_body: bool
+    """A body may be any bytes, not only text."""
+    counts_attempts: bool
+    """`Message.attempt` counts deliveries."""
+    dead_letter: bool
+    """A message that used up its attempts goes to a dead-letter topic."""
+    addressable_subscriptions: bool
+    """A message can be sent to one subscription of a topic alone (`Topic.to_subscription`)."""
+
+
+class Backend(ABC):
+    """One messaging system: makes topics and servers. Made by `msgviz.connect`.
+
+    To write one, say its `features` and define `open_topic`, `open_server`, `declare` and `close`.
+    """
+
+    name: str
+    features: Features
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    @classmethod
+    @abstractmethod
+    def from_url(cls, url: str, **options: Any) -> Self:
+        """The backend a URL names; `ValueError` for a URL it cannot read."""
+
+    @abstractmethod
+    def open_topic(self, name: str) -> Topic:
+        """The bare topic of this name."""
+
+    @abstractmethod
+    def open_server(
+        self, source: Source, *, concurrency: int, backoff: BackoffLike, decorators: tuple[Any, ...]
+    ) -> Server:
+        """A server of one subscription, to wrap its receivers in `decorators`."""
+
+    @abstractmethod
+    async def declare(self, topic: str, *subscriptions: str) -> None:
+        """Make the topic and its subscriptions where they are missing, before anything is published."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Shut down the servers made here, and let go of the system. Closing twice is no error."""
+
+    def topic(self, name: str, *, decorators: Iterable[Any] = ()) -> Topic:
+        """A topic to publish to. A body meets the `decorators` in their order on its way out."""
+        self.check_open()
+        return decorate_topic(self.open_topic(check_name(name, "topic")), check_decorators(decorators))
+
+    def server(
+        self,
+        topic: str,
+        *,
+        subscription: str = "default",
+        concurrency: int = 1,
+        max_attempts: int | None = 5,
+        backoff: BackoffLike = Backoff(),  # noqa: B008  frozen
+        decorators: Iterable[Any] = (),
+    ) -> Server:
+        """A server of one subscription of a topic.
+
+        Each subscription gets every message; servers of one subscription compete for them. A message
+        waits ``backoff(attempt)`` seconds after a failed attempt; after `max_attempts` of them (None:
+        no limit) it goes to the subscription's dead-letter topic.
+        """
+        self.check_open()
+        if max_attempts is not None and (
+            isinstance(max_attempts, bool) or not isinstance(max_attempts, int) or max_attempts < 1
+        ):
+            raise ValueError(f"max_attempts is a whole number from 1 on, or None, not {max_attempts!r}")
+        source = Source(check_name(topic, "topic"), check_name(subscription, "subscription"), max_attempts)
+        return self.open_server(
+            source, concurrency=concurrency, backoff=backoff, decorators=check_decorators(decorators)
+        )
+
+    def check_open(self) -> None:
+        """Raise `BackendClosed` after `close`."""
+        if self.closed:
+            raise BackendClosed(self.name)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}{' closed' if self.closed else ''}>"
+
+
+def check_name(name: str, what: str) -> str:
+    """A topic's or subscription's name; `TypeError` or `ValueError` for one that cannot be one."""
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a {what} is a str, not {type(name).__name__}")
+    if not name.strip():
+        raise ValueError(f"the name of a {what} is not empty")
+    return name
+
+
+def dead_letter_topic(source: Source) -> str:
+    """The name of the topic that takes what a subscription gave up on."""
+    return f"{source.topic}.{source.subscription}.dead"
+
+
+def dead_letter_attributes(source: Source, attempts: int, error: BaseException) -> dict[str, str]:
+    """The attributes that tell, on a dead letter, where it comes from and why it is dead."""
+    reason = type(error).__name__
+    try:
+        reason = f"{reason}: {error}"
+    except Exception:  # noqa: BLE001, S110  an error whose own __str__ fails is still a reason
+        pass
+    return {
+        "Dead-Letter-Reason": reason if len(reason) <= 1000 else reason[:999] + "…",
+        "Dead-Letter-Topic": source.topic,
+        "Dead-Letter-Subscription": source.subscription,
+        "Dead-Letter-Attempts": str(attempts),
+    }
+
+
+ANY_DELAY = math.inf

@@ -1,0 +1,1 @@
+"""Backends: one messaging system a file, made by `msgviz.connect`."""

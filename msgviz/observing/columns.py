@@ -1,0 +1,257 @@
+"""Events as columns: growing arrays, from which a DataFrame is made without copying them."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from msgviz.attributes import FrozenAttributes, Values
+from msgviz.observing.failure import Failure
+from msgviz.observing.places import OPERATIONS, Place
+
+FIELDS = 10
+(TIME, END, PLACE, ID, PARENT, CONVERSATION, ATTEMPT, FAILURE, VALUES, BODY) = range(FIELDS)
+"""The fields of an event as it is recorded; BODY is the body or, where it was not kept, its size."""
+
+OUTCOMES = ("ok", "error", "cancelled")
+STR: Any = pd.StringDtype("pyarrow", na_value=np.nan)
+
+EVENT_COLUMNS = (
+    "time", "operation", "topic", "subscription", "message_id", "parent_id", "conversation_id", "attempt",
+    "outcome", "error_type", "error", "duration", "size", "attributes", "body", "replay_of",
+)  # fmt: skip
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Making a million dicts and lists that all live on: the garbage collector would look in vain."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            if gc.get_freeze_count() == 0:
+                # To the oldest generation with all of them: else the next collection goes through each.
+                gc.freeze()
+                gc.unfreeze()
+            gc.enable()
+
+
+class _Array:
+    """A numpy array that grows at its end. What was handed out is never written to again."""
+
+    __slots__ = ("_series", "_size", "_whole")
+
+    def __init__(self, dtype: Any) -> None:
+        self._whole: NDArray[Any] = np.empty(1024, dtype)
+        self._size = 0
+        self._series: pd.Series[Any] | None = None
+
+    def extend(self, items: NDArray[Any]) -> None:
+        end = self._size + len(items)
+        if end > len(self._whole):
+            larger = np.empty(max(end, 2 * len(self._whole)), self._whole.dtype)
+            larger[: self._size] = self._whole[: self._size]
+            self._whole, self._series = larger, None
+        self._whole[self._size : end] = items
+        self._size = end
+
+    def view(self) -> NDArray[Any]:
+        return self._whole[: self._size]
+
+    def column(self, index: pd.Index[Any]) -> pd.Series[Any]:
+        # pandas copies before it writes only while it knows of another owner: this Series is the log's own.
+        if self._series is None:
+            self._series = pd.Series(self._whole, dtype=self._whole.dtype, copy=False)
+        column = self._series.iloc[: self._size]
+        column.index = index
+        return column
+
+    def keep(self, mask: NDArray[np.bool_]) -> None:
+        kept = self.view()[mask]
+        self._whole, self._size, self._series = kept, len(kept), None
+
+
+class _Strings:
+    """A column of text in Arrow's chunks; few of them, so that adding a little costs a little."""
+
+    __slots__ = ("_chunks",)
+
+    def __init__(self) -> None:
+        self._chunks: list[pa.Array] = []
+
+    def extend(self, items: Sequence[str | None]) -> None:
+        self._chunks.append(pa.array(items, pa.large_string()))
+        while len(self._chunks) > 1 and len(self._chunks[-2]) < 2 * len(self._chunks[-1]):
+            last = self._chunks.pop()
+            self._chunks[-1] = pa.concat_arrays([self._chunks[-1], last])
+
+    def whole(self) -> pa.ChunkedArray:
+        return pa.chunked_array(self._chunks, pa.large_string())
+
+    def at(self, position: int) -> Any:
+        return self.whole()[position].as_py()
+
+    def tail(self, start: int) -> list[Any]:
+        return self.whole().slice(start).to_pylist()  # type: ignore[no-any-return]
+
+    def view(self) -> Any:
+        return pd.arrays.ArrowStringArray(self.whole(), dtype=STR)  # type: ignore[call-arg]
+
+    def keep(self, mask: NDArray[np.bool_]) -> None:
+        self._chunks = self.whole().filter(pa.array(mask)).chunks
+
+
+class Columns:
+    """All events of a log that are kept, one array a column."""
+
+    def __init__(self, places: Sequence[Place]) -> None:
+        self._places = places
+        self.event_id = _Array(np.int64)
+        self.time = _Array(np.int64)
+        self.place = _Array(np.int32)
+        self.attempt = _Array(np.int32)
+        self.outcome = _Array(np.int8)
+        self.duration = _Array(np.int64)
+        self.size = _Array(np.int64)
+        self.failure = _Array(object)
+        self.attributes = _Array(object)
+        self.body = _Array(object)
+        self.message_id = _Strings()
+        self.parent_id = _Strings()
+        self.conversation_id = _Strings()
+        self.replay_of = _Strings()
+        self.error_type = _Strings()
+        self.error = _Strings()
+
+    def __len__(self) -> int:
+        return len(self.time.view())
+
+    def extend(self, flat: list[Any], first_id: int, clock: int, replays: dict[str, str]) -> None:
+        """Add events as they were recorded; their times and `clock` add up to nanoseconds since 1970."""
+        count = len(flat) // FIELDS
+        began = np.fromiter(flat[TIME::FIELDS], np.int64, count)
+        ids: list[str] = flat[ID::FIELDS]
+        self.event_id.extend(np.arange(first_id, first_id + count))
+        self.time.extend(began + clock)
+        self.duration.extend(np.fromiter(flat[END::FIELDS], np.int64, count) - began)
+        self.place.extend(np.fromiter(flat[PLACE::FIELDS], np.int32, count))
+        self.attempt.extend(np.fromiter(flat[ATTEMPT::FIELDS], np.int32, count))
+        self.message_id.extend(ids)
+        self.parent_id.extend(_none_for_empty(flat[PARENT::FIELDS]))
+        self.conversation_id.extend(flat[CONVERSATION::FIELDS])
+        self.replay_of.extend([replays.get(i) for i in ids] if replays else _nones(count))
+        self._extend_failures(flat[FAILURE::FIELDS], count)
+        bodies = flat[BODY::FIELDS]
+        self.size.extend(np.fromiter((b if b.__class__ is int else len(b) for b in bodies), np.int64, count))
+        self.body.extend(_objects([None if b.__class__ is int else b for b in bodies]))
+        self.attributes.extend(_frozen(flat[VALUES::FIELDS]))
+
+    def _extend_failures(self, failures: list[Failure | None], count: int) -> None:
+        self.failure.extend(_objects(failures))
+        if not any(failures):
+            self.outcome.extend(np.zeros(count, np.int8))
+            self.error_type.extend(_nones(count))
+            self.error.extend(_nones(count))
+            return
+        self.outcome.extend(
+            np.fromiter((0 if f is None else OUTCOMES.index(f.outcome) for f in failures), np.int8, count)
+        )
+        self.error_type.extend([None if f is None else f.error_type for f in failures])
+        self.error.extend([None if f is None else f.error for f in failures])
+
+    def kept_bytes(self, start: int = 0) -> NDArray[np.int64]:
+        """The bytes of each body that is kept, from this position on."""
+        kept: NDArray[np.int64] = np.where(np.equal(self.body.view()[start:], None), 0, self.size.view()[start:])
+        return kept
+
+    def keep(self, mask: NDArray[np.bool_]) -> None:
+        """Drop all events but these."""
+        for column in vars(self).values():
+            if isinstance(column, (_Array, _Strings)):
+                column.keep(mask)
+
+    def frame(self) -> pd.DataFrame:
+        """The events, one row each; nothing that is written into it comes back here."""
+        topics, subscriptions = Codes(), Codes()
+        operation = np.array([p.operation for p in self._places], np.int8)
+        topic = np.array([topics.code(p.topic) for p in self._places], np.int32)
+        subscription = np.array([subscriptions.code(p.subscription) for p in self._places], np.int32)
+        place = self.place.view()
+        index = pd.Index(self.event_id.view(), name="event_id", copy=False)
+        columns: dict[str, Any] = {
+            "time": pd.DatetimeIndex(self.time.view().view("M8[ns]"), tz="UTC", copy=True),
+            "operation": categorical(operation[place], OPERATIONS),
+            "topic": categorical(topic[place], topics.names),
+            "subscription": categorical(subscription[place], subscriptions.names),
+            "message_id": self.message_id.view(),
+            "parent_id": self.parent_id.view(),
+            "conversation_id": self.conversation_id.view(),
+            "attempt": self.attempt.column(index),
+            "outcome": categorical(self.outcome.view().copy(), OUTCOMES),
+            "error_type": self.error_type.view(),
+            "error": self.error.view(),
+            "duration": self.duration.view().astype("m8[ns]"),
+            "size": self.size.column(index),
+            "attributes": self.attributes.column(index),
+            "body": self.body.column(index),
+            "replay_of": self.replay_of.view(),
+        }
+        return pd.DataFrame({name: columns[name] for name in EVENT_COLUMNS}, index=index, copy=False)
+
+
+def categorical(codes: Any, names: Sequence[str]) -> pd.Categorical[Any]:
+    """A categorical column from numbers and the names they stand for; -1 is null."""
+    made: pd.Categorical[Any] = pd.Categorical.from_codes(
+        codes, pd.Index(names, dtype=STR)
+    )  # type: ignore[call-overload]
+    return made
+
+
+class Codes:
+    """Numbers for names, as a categorical has them: -1 for none."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self._codes: dict[str | None, int] = {None: -1}
+
+    def code(self, name: str | None) -> int:
+        """The number of a name."""
+        code = self._codes.get(name)
+        if code is None:
+            # pandas keeps no lone surrogates
+            shown = str(name).encode("utf-8", "backslashreplace").decode()
+            if shown not in self.names:
+                self.names.append(shown)
+            code = self._codes[name] = self.names.index(shown)
+        return code
+
+
+def _frozen(all_values: list[Values]) -> NDArray[Any]:
+    # What is published and what is received is one object, where nothing touched it in between.
+    keys = list(map(id, all_values))
+    made = dict(zip(keys, all_values, strict=True))
+    made = dict(zip(made, map(FrozenAttributes, made.values()), strict=True))  # type: ignore[arg-type]
+    return _objects(list(map(made.__getitem__, keys)))
+
+
+def _none_for_empty(items: list[str]) -> Any:
+    return [item or None for item in items] if any(items) else _nones(len(items))
+
+
+def _nones(count: int) -> Any:
+    return pa.nulls(count, pa.large_string())
+
+
+def _objects(items: Sequence[Any]) -> NDArray[Any]:
+    array = np.empty(len(items), object)
+    array[:] = items
+    return array

@@ -1,0 +1,363 @@
+"""The observing decorators: around a topic, a receiver, a server or a whole backend.
+
+They record what passes where they stand, and are the only way events get into a log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable
+from time import perf_counter_ns
+from typing import Any, Self, TypeVar, cast, overload
+
+from msgviz.backend import Backend
+from msgviz.errors import MsgvizError
+from msgviz.message import Message, Source, wrap
+from msgviz.observing.failure import Failure
+from msgviz.observing.identity import (
+    ID_ATTRIBUTE,
+    conversation_of,
+    new_id,
+    publishing,
+    read_identity,
+    receiving,
+)
+from msgviz.observing.places import Place
+from msgviz.observing.recorder import Recorder
+from msgviz.receiver import Receiver, ReceiverDecorator
+from msgviz.server import BackoffLike, Server
+from msgviz.topic import Topic, TopicDecorator
+
+T = TypeVar("T", Topic, Server, Backend)
+
+
+@overload
+def observe(thing: T, log: Recorder, *, propagate: bool = True) -> T: ...
+@overload
+def observe(thing: Receiver, log: Recorder, *, propagate: bool = True) -> ReceiverDecorator: ...
+def observe(thing: Any, log: Recorder, *, propagate: bool = True) -> Any:
+    """The same thing, a topic, receiver, server or backend, with what passes it recorded in `log`.
+
+    Around a backend it stands outside the backend's own decorators: the log shows what the application
+    published and received. With ``propagate=False`` no attribute is added to messages; what was
+    published is then linked to what was received in memory only.
+    """
+    if not isinstance(log, Recorder):
+        raise TypeError(f"observe records into a MessageLog, not {type(log).__name__}")
+    if getattr(thing, "observed_by", None) is log:
+        return thing
+    if isinstance(thing, Topic):
+        return ObservedTopic(thing, log, propagate=propagate)
+    if isinstance(thing, Backend):
+        return ObservedBackend(thing, log, propagate=propagate)
+    if isinstance(thing, Server):
+        return ObservedServer(thing, log)
+    if callable(thing):
+        return ObservedReceiver(thing, log)
+    raise TypeError(f"observe takes a topic, a receiver, a server or a backend, not {type(thing).__name__}")
+
+
+class ObservedTopic(TopicDecorator):
+    """Records every message published to a topic."""
+
+    layer = "observe"
+
+    def __init__(
+        self,
+        next: Topic,
+        log: Recorder,
+        *,
+        propagate: bool = True,
+        only: str | None = None,
+    ) -> None:
+        super().__init__(next)
+        self.observed_by = log
+        self._propagate = propagate
+        self._only = only
+        self._settle_in()
+        self._observers_inside = any(isinstance(layer, ObservedTopic) for layer in _layers(next))
+        if only is None:
+            log.topics[self.name] = self
+
+    def send(self, message: Message, delay: float) -> Coroutine[Any, Any, None]:
+        """Send the message on and record it, under an identity of its own."""
+        values = message._values if message._attributes is None else message.freeze()
+        if ID_ATTRIBUTE in values or message.tag is not None:
+            outer = publishing.get()
+            if outer is not None and outer in (values.get(ID_ATTRIBUTE), message.tag):
+                # An observer further out has given this very message its identity.
+                return self.send_as(message, delay, *outer.split("."))
+        message_id = new_id()
+        cause = receiving.get()
+        if cause is None:
+            conversation = conversation_of(values, message_id) if "Traceparent" in values else message_id
+            return self.send_as(message, delay, conversation, message_id, "")
+        conversation, parent, _ = cause
+        return self.send_as(message, delay, conversation, message_id, parent)
+
+    async def send_as(
+        self, message: Message, delay: float, conversation: str, message_id: str, parent: str
+    ) -> None:
+        """Send a message on and record it, under this identity."""
+        log = self.observed_by
+        if self._version != log.places.version:
+            self._settle_in()
+        values = message._values
+        body = message.body
+        message.tag = identity = f"{conversation}.{message_id}.{parent}"
+        if self._propagate:
+            message._values = values = {**values, ID_ATTRIBUTE: identity}
+            message._attributes = None
+        failure = None
+        token = publishing.set(identity) if self._observers_inside else None
+        began = perf_counter_ns()
+        try:
+            await self.next.send(message, delay)
+        except BaseException as error:
+            failure = Failure.of(error)
+            raise
+        finally:
+            ended = perf_counter_ns()
+            if token is not None:
+                publishing.reset(token)
+            log.record(
+                (began, ended, self._number, message_id, parent, conversation, 1, failure, values, body)
+            )
+
+    def _settle_in(self) -> None:
+        places = self.observed_by.places
+        self._version = places.version
+        self._number = places.publish(self.name, only=self._only, tracked=self._propagate).number
+
+    def to_subscription(self, subscription: str) -> Topic:
+        """The observed topic, for one subscription alone."""
+        return ObservedTopic(
+            self.next.to_subscription(subscription),
+            self.observed_by,
+            propagate=self._propagate,
+            only=subscription,
+        )
+
+
+class ObservedReceiver(ReceiverDecorator):
+    """Records every message that a receiver is given, and how it ended."""
+
+    layer = "observe"
+
+    def __init__(self, next: Receiver, log: Recorder) -> None:
+        super().__init__(next)
+        self.observed_by = log
+        self._source: Source | None = None
+        self._place: Place = log.places.receive(None, None, 0)
+
+    async def __call__(self, message: Message) -> None:
+        """Hand the message on and record how it went."""
+        values = message._values if message._attributes is None else message.freeze()
+        # The tag first: without propagation, an identity that came along is that of another message.
+        identity = None if message.tag is not None else read_identity(values)
+        if identity is None:
+            identity = _identify(message)
+        conversation, message_id, parent = identity
+        if message.source is not self._source:
+            self._settle_in(message.source)
+        place = self._place
+        body = message.body
+        failure = None
+        token = receiving.set(identity)
+        began = perf_counter_ns()
+        place.in_flight[message_id] = began
+        try:
+            await self.receive(message)
+        except BaseException as error:
+            failure = Failure.of(error)
+            raise
+        finally:
+            ended = perf_counter_ns()
+            receiving.reset(token)
+            self.observed_by.record(
+                (
+                    began, ended, place.number, message_id, parent, conversation, message.attempt, failure,
+                    values, body,
+                )  # fmt: skip
+            )
+            place.in_flight.pop(message_id, None)
+
+    def _settle_in(self, source: Source | None) -> None:
+        places = self.observed_by.places
+        self._source = source
+        if source is None:
+            self._place = places.receive(None, None, 0)
+        else:
+            self._place = places.receive(source.topic, source.subscription, source.max_attempts)
+            places.expect(self._place)
+
+
+def _identify(message: Message) -> tuple[str, str, str]:
+    """The identity of a message that carries none: its tag, which it keeps through all its attempts."""
+    if message.tag is None:
+        message_id = new_id()
+        tag = f"{conversation_of(message.freeze(), message_id)}.{message_id}."
+        layer: Message | None = message
+        while layer is not None:  # what the server gave is delivered again, not what a decoder made of it
+            layer.tag = tag
+            layer = getattr(layer, "made_from", None)
+    else:
+        tag = message.tag
+    conversation, message_id, parent = tag.split(".")
+    return conversation, message_id, parent
+
+
+class ObservedServer(Server):
+    """Serves through another server, with its receivers observed."""
+
+    def __init__(self, next: Server, log: Recorder) -> None:
+        # Its life is that of the server inside: nothing of the base class's own state is used.
+        self.next = next
+        self.source = next.source
+        self.observed_by = log
+        log.places.expect(
+            log.places.receive(next.source.topic, next.source.subscription, next.source.max_attempts)
+        )
+
+    @property
+    def concurrency(self) -> int:  # type: ignore[override]
+        """How many receivers run at a time."""
+        return self.next.concurrency
+
+    @property
+    def decorators(self) -> tuple[Any, ...]:  # type: ignore[override]
+        """What receivers are wrapped in, inside the server."""
+        return self.next.decorators
+
+    @property
+    def receiver(self) -> Receiver | None:  # type: ignore[override]
+        """The observed receiver it serves now."""
+        return self.next.receiver
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it takes no more messages."""
+        return self.next.stopping
+
+    @property
+    def serving(self) -> bool:
+        """Whether it is serving now."""
+        return self.next.serving
+
+    @property
+    def failed(self) -> BaseException | None:
+        """What made the background server end before its shutdown, if anything did."""
+        return self.next.failed
+
+    async def work(self, slot: int) -> None:
+        """The server inside has the workers."""
+        raise MsgvizError("an observed server has no workers of its own")
+
+    def set_receiver(self, receiver: Receiver) -> None:
+        """The receiver for the messages that follow."""
+        self.next.set_receiver(observe(receiver, self.observed_by))
+
+    async def serve(self, receiver: Receiver) -> None:
+        """Serve until `shutdown`."""
+        try:
+            await self.next.serve(observe(receiver, self.observed_by))
+        except Exception as error:
+            self._note_failure(error)
+            raise
+
+    def start(self, receiver: Receiver) -> None:
+        """Serve in the background; called again, swap the receiver."""
+        swapping = self.next.serving
+        self.next.start(observe(receiver, self.observed_by))
+        if not swapping:
+            self.next.on_end(self._note_failure)
+
+    def _note_failure(self, error: BaseException | None) -> None:
+        if error is not None:
+            self.observed_by.note_server_failure(self.source, error)
+
+    def on_end(self, callback: Callable[[BaseException | None], None]) -> None:
+        """Call back when the background server ends."""
+        self.next.on_end(callback)
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        """Take no more messages, let those in flight finish, and end."""
+        await self.next.shutdown(timeout)
+
+    def __repr__(self) -> str:
+        return f"<observed {self.next!r}>"
+
+
+class ObservedBackend(Backend):
+    """A backend every topic and server of which is observed."""
+
+    def __init__(self, next: Backend, log: Recorder, *, propagate: bool = True) -> None:
+        self.next = next
+        self.name = next.name
+        self.features = next.features
+        self.observed_by = log
+        self._propagate = propagate
+
+    @property
+    def closed(self) -> bool:  # type: ignore[override]
+        """Whether it was closed."""
+        return self.next.closed
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> Self:
+        """Backends are connected first, and then observed."""
+        raise MsgvizError("connect a backend, then observe it: observe(connect(url), log)")
+
+    def topic(self, name: str, *, decorators: Iterable[Any] = ()) -> Topic:
+        """A topic, observed outside its decorators."""
+        return ObservedTopic(
+            self.next.topic(name, decorators=decorators), self.observed_by, propagate=self._propagate
+        )
+
+    def server(
+        self,
+        topic: str,
+        *,
+        subscription: str = "default",
+        concurrency: int = 1,
+        max_attempts: int | None = 5,
+        backoff: BackoffLike | None = None,
+        decorators: Iterable[Any] = (),
+    ) -> Server:
+        """A server whose receivers are observed inside its decorators."""
+        options: dict[str, Any] = {} if backoff is None else {"backoff": backoff}
+        server = self.next.server(
+            topic,
+            subscription=subscription,
+            concurrency=concurrency,
+            max_attempts=max_attempts,
+            decorators=decorators,
+            **options,
+        )
+        return ObservedServer(server, self.observed_by)
+
+    def open_topic(self, name: str) -> Topic:
+        """The bare topic, not observed."""
+        return self.next.open_topic(name)
+
+    def open_server(
+        self, source: Source, *, concurrency: int, backoff: BackoffLike, decorators: tuple[Any, ...]
+    ) -> Server:
+        """The bare server, not observed."""
+        return self.next.open_server(source, concurrency=concurrency, backoff=backoff, decorators=decorators)
+
+    async def declare(self, topic: str, *subscriptions: str) -> None:
+        """Make the topic and its subscriptions where they are missing."""
+        await self.next.declare(topic, *subscriptions)
+
+    async def close(self) -> None:
+        """Close the backend inside."""
+        await self.next.close()
+
+    def __repr__(self) -> str:
+        return f"<observed {self.next!r}>"
+
+
+def _layers(thing: Any) -> Iterable[Any]:
+    while thing is not None:
+        yield thing
+        thing = cast("Any", getattr(thing, "next", None))
