@@ -214,7 +214,7 @@ class FrozenAttributes(dict[str, list[str]]):
 
     def get(self, key: str, default: Any = None) -> Any:
         """The values of a key as it stands there, or the default."""
-        return self[key] if key in self else default
+        return self[key] if key in self else default  # noqa: SIM401  this is that get
 
     def __iter__(self) -> Iterator[str]:  # dict(), ** and json look here whether it is a plain dict
         return super().__iter__()
@@ -237,7 +237,7 @@ class FrozenAttributes(dict[str, list[str]]):
     def __ne__(self, other: object) -> bool:
         return not self == other
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def __repr__(self) -> str:
         return repr(self.copy())
@@ -254,5 +254,5 @@ class FrozenAttributes(dict[str, list[str]]):
     def _refuse(self, *args: object, **kwargs: object) -> Any:
         raise TypeError("these are the attributes of a message that has passed: change a .copy() of them")
 
-    __setitem__ = __delitem__ = __ior__ = _refuse  # type: ignore[assignment]
-    setdefault = update = pop = popitem = clear = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    setdefault = update = pop = popitem = clear = _refuse

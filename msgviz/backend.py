@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -142,10 +143,8 @@ def dead_letter_topic(source: Source) -> str:
 def dead_letter_attributes(source: Source, attempts: int, error: BaseException) -> dict[str, str]:
     """The attributes that tell, on a dead letter, where it comes from and why it is dead."""
     reason = type(error).__name__
-    try:
+    with suppress(Exception):  # an error whose own __str__ fails is still a reason
         reason = f"{reason}: {error}"
-    except Exception:  # noqa: BLE001, S110  an error whose own __str__ fails is still a reason
-        pass
     return {
         "Dead-Letter-Reason": reason if len(reason) <= 1000 else reason[:999] + "…",
         "Dead-Letter-Topic": source.topic,

@@ -156,7 +156,13 @@ class MessageLog(Recorder):
         ]
         head = ("time", "operation", "where", "message", "attempt", "outcome", "error", "size", "body")
         states = html.Html(" &nbsp; ".join(f"{html.state(s)} {n:,}" for s, n in counts.items()))
+        failed = [
+            html.Html(
+                html.state("failed") + html.text(f" the server of {source}: {why.error_type}: {why.error}")
+            )
+            for source, why in self.server_failures.items()
+        ]
         dropped = html.quiet(f"{html.plural(self._dropped, 'older event')} dropped") if self._dropped else ""
         shown = html.quiet(f"the last {len(rows)}:") if len(self) > len(rows) else ""
         title = f"MessageLog: {html.plural(len(self), 'event')}"
-        return html.card(title, states, dropped, shown, html.table(head, rows))
+        return html.card(title, states, *failed, dropped, shown, html.table(head, rows))

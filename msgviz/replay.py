@@ -223,7 +223,7 @@ def _choose(log: Recorder, item: Any) -> _Chosen:
     message_id = str(events.at[event_id, "message_id"])
     if not isinstance(subscription, str):
         return _Chosen(message_id)
-    return _Chosen(message_id, subscription, events.at[event_id, "topic"])
+    return _Chosen(message_id, subscription, str(events.at[event_id, "topic"]))
 
 
 def _plan(

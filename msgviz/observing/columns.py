@@ -170,7 +170,8 @@ class Columns:
 
     def kept_bytes(self, start: int = 0) -> NDArray[np.int64]:
         """The bytes of each body that is kept, from this position on."""
-        kept: NDArray[np.int64] = np.where(np.equal(self.body.view()[start:], None), 0, self.size.view()[start:])
+        lost = self.body.view()[start:] == None  # noqa: E711  element by element
+        kept: NDArray[np.int64] = np.where(lost, 0, self.size.view()[start:])
         return kept
 
     def keep(self, mask: NDArray[np.bool_]) -> None:
@@ -210,9 +211,7 @@ class Columns:
 
 def categorical(codes: Any, names: Sequence[str]) -> pd.Categorical[Any]:
     """A categorical column from numbers and the names they stand for; -1 is null."""
-    made: pd.Categorical[Any] = pd.Categorical.from_codes(
-        codes, pd.Index(names, dtype=STR)
-    )  # type: ignore[call-overload]
+    made: pd.Categorical[Any] = pd.Categorical.from_codes(codes, pd.Index(names, dtype=STR))
     return made
 
 

@@ -42,7 +42,9 @@ class Failure:
             text = str(error)
         except Exception:  # noqa: BLE001  an error whose own __str__ fails is still to be logged
             text = "(its text could not be made)"
-        return cls("cancelled" if cancelled else "error", _clean(name), _clean(text), _stack(error), given_back)
+        return cls(
+            "cancelled" if cancelled else "error", _clean(name), _clean(text), _stack(error), given_back
+        )
 
     @property
     def traceback(self) -> str:

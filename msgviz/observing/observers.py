@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar, cast, overload
 
 from msgviz.backend import Backend
 from msgviz.errors import MsgvizError
-from msgviz.message import Message, Source, wrap
+from msgviz.message import Message, Source
 from msgviz.observing.failure import Failure
 from msgviz.observing.identity import (
     ID_ATTRIBUTE,
@@ -22,7 +22,7 @@ from msgviz.observing.identity import (
     receiving,
 )
 from msgviz.observing.places import Place
-from msgviz.observing.recorder import Recorder
+from msgviz.observing.recorder import PER_EVENT, Recorder
 from msgviz.receiver import Receiver, ReceiverDecorator
 from msgviz.server import BackoffLike, Server
 from msgviz.topic import Topic, TopicDecorator
@@ -119,9 +119,15 @@ class ObservedTopic(TopicDecorator):
             ended = perf_counter_ns()
             if token is not None:
                 publishing.reset(token)
-            log.record(
-                (began, ended, self._number, message_id, parent, conversation, 1, failure, values, body)
-            )
+            size = len(body)  # from here on as Recorder.record
+            kept: bytes | int = body
+            if size > log.largest_body:
+                kept, size = size, 0
+            number = self._number
+            log.extend((began, ended, number, message_id, parent, conversation, 1, failure, values, kept))
+            log.allowance -= size + PER_EVENT
+            if log.allowance < 0:
+                log.make_room()
 
     def _settle_in(self) -> None:
         places = self.observed_by.places
@@ -173,12 +179,18 @@ class ObservedReceiver(ReceiverDecorator):
         finally:
             ended = perf_counter_ns()
             receiving.reset(token)
-            self.observed_by.record(
-                (
-                    began, ended, place.number, message_id, parent, conversation, message.attempt, failure,
-                    values, body,
-                )  # fmt: skip
+            log, attempt = self.observed_by, message.attempt
+            size = len(body)  # from here on as Recorder.record
+            kept: bytes | int = body
+            if size > log.largest_body:
+                kept, size = size, 0
+            log.extend(
+                (began, ended, place.number, message_id, parent, conversation, attempt, failure, values, kept)
             )
+            log.allowance -= size + PER_EVENT
+            if log.allowance < 0:
+                log.make_room()
+            # Last, so that at no time a message is neither in flight nor in the log.
             place.in_flight.pop(message_id, None)
 
     def _settle_in(self, source: Source | None) -> None:
@@ -267,6 +279,7 @@ class ObservedServer(Server):
     def start(self, receiver: Receiver) -> None:
         """Serve in the background; called again, swap the receiver."""
         swapping = self.next.serving
+        self.observed_by.server_failures.pop(self.source, None)
         self.next.start(observe(receiver, self.observed_by))
         if not swapping:
             self.next.on_end(self._note_failure)

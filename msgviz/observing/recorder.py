@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from msgviz.errors import MsgvizError
 from msgviz.message import Source
 from msgviz.observing.columns import FIELDS, STR, Columns, no_collection
 from msgviz.observing.failure import Failure
@@ -22,7 +23,7 @@ from msgviz.observing.places import Places
 if TYPE_CHECKING:
     from msgviz.observing.observers import ObservedTopic
 
-_PER_EVENT = 512  # bytes an event is counted as, beside its body
+PER_EVENT = 512  # bytes an event is counted as, beside its body
 _SETTLED_POLL = 0.01
 _FAILURE_DTYPES = dict.fromkeys(("error_type", "topic", "subscription"), STR) | {
     "count": "int64", "messages": "int64", "dead": "int64", "first": "datetime64[ns, UTC]",
@@ -57,8 +58,9 @@ class Recorder:
         """The observed topics that this log can publish to again, by name."""
         self.places = Places()
         self._flat: list[Any] = []
-        self._extend = self._flat.extend
-        self._largest = sys.maxsize if max_body is None else max_body
+        self.extend = self._flat.extend
+        """Adds the fields of one event, in the order of `msgviz.observing.columns`: see `record`."""
+        self.largest_body = sys.maxsize if max_body is None else max_body
         self._lock = threading.RLock()
         self._reset()
 
@@ -72,8 +74,9 @@ class Recorder:
         self._dropped = 0
         self._frame: pd.DataFrame | None = None
         self._messages: tuple[int, pd.DataFrame] | None = None
-        self.server_failures: list[tuple[Source, Failure]] = []
-        self._allowance = 0
+        self.server_failures: dict[Source, Failure] = {}
+        """The background servers that ended with an error, and were not started again since."""
+        self.allowance = 0
         self._renew_allowance()
 
     def _resume(self, next_id: int, dropped: int) -> None:
@@ -84,7 +87,7 @@ class Recorder:
         event_ids = columns.event_id.view()
         self._next_id = max(next_id, int(event_ids[-1]) + 1 if len(event_ids) else 0)
         self._dropped = dropped
-        self._bytes = int(columns.kept_bytes().sum()) + len(columns) * _PER_EVENT
+        self._bytes = int(columns.kept_bytes().sum()) + len(columns) * PER_EVENT
         self.max_events = max(self.max_events, len(columns))
         self.max_bytes = max(self.max_bytes, self._bytes)
         self._renew_allowance()
@@ -92,14 +95,17 @@ class Recorder:
     # -- writing ---------------------------------------------------------------------------------------
 
     def record(self, event: tuple[Any, ...]) -> None:
-        """Record one event: its fields in the order of `msgviz.observing.columns`. For observers."""
+        """Record one event: its fields in the order of `msgviz.observing.columns`.
+
+        Observers do this in place: a call for each event would be a twentieth of what they cost.
+        """
         size = len(event[9])
-        if size > self._largest:
+        if size > self.largest_body:
             event, size = (*event[:9], size), 0
-        self._extend(event)
-        self._allowance -= size + _PER_EVENT
-        if self._allowance < 0:
-            self._make_room()
+        self.extend(event)
+        self.allowance -= size + PER_EVENT
+        if self.allowance < 0:
+            self.make_room()
 
     def note_replay(self, message_id: str, replay_of: str) -> None:
         """Remember that a message that is about to be published replays another."""
@@ -108,12 +114,12 @@ class Recorder:
 
     def note_server_failure(self, source: Source, error: BaseException) -> None:
         """Remember that a background server ended with an error."""
-        self.server_failures.append((source, Failure.of(error)))
+        self.server_failures[source] = Failure.of(error)
 
     def _renew_allowance(self) -> None:
-        # Every event takes at least _PER_EVENT of it, so that it runs out before either bound is passed.
+        # Every event takes at least PER_EVENT of it, so that it runs out before either bound is passed.
         left = self.max_events - len(self._columns)
-        self._allowance = max(0, min(self.max_bytes - self._bytes, left * _PER_EVENT))
+        self.allowance = max(0, min(self.max_bytes - self._bytes, left * PER_EVENT))
 
     def _seal(self) -> None:
         """Turn what was recorded since the last time into columns. The caller holds the lock."""
@@ -126,11 +132,11 @@ class Recorder:
         del flat[: count * FIELDS]
         clock = time.time_ns() - time.perf_counter_ns()
         columns = self._columns
-        at = len(columns)
-        with no_collection():
-            columns.extend(new, self._next_id, clock, self._replays)
+        at, first_id = len(columns), self._next_id
         self._next_id += count
-        self._bytes += int(columns.kept_bytes(at).sum()) + count * _PER_EVENT
+        with no_collection():
+            columns.extend(new, first_id, clock, self._replays)
+        self._bytes += int(columns.kept_bytes(at).sum()) + count * PER_EVENT
         self._frame = None
         self._renew_allowance()
 
@@ -143,7 +149,8 @@ class Recorder:
             self._told = len(self._columns)
             self._messages = None
 
-    def _make_room(self) -> None:
+    def make_room(self) -> None:
+        """Take stock, and drop the oldest events where a bound is passed."""
         with self._lock:
             self._seal()
             if len(self._columns) > self.max_events or self._bytes > self.max_bytes:
@@ -155,7 +162,7 @@ class Recorder:
         self._tell()
         columns = self._columns
         count = len(columns)
-        weight = columns.kept_bytes() + _PER_EVENT
+        weight = columns.kept_bytes() + PER_EVENT
         to_drop = max(count - max(self.max_events * 7 // 8, 1), 1)
         to_free = self._bytes - self.max_bytes * 7 // 8
         rows = self._index.rows
@@ -285,7 +292,8 @@ class Recorder:
     async def settled(self, timeout: float | None = None) -> None:
         """Wait until no observed message is pending, in flight or retrying.
 
-        `TimeoutError` after `timeout` seconds, which says what is still under way.
+        `TimeoutError` after `timeout` seconds, which says what is still under way. `MsgvizError` where a
+        background server has failed, so that its messages would wait for ever.
         """
         try:
             async with asyncio.timeout(timeout):
@@ -295,6 +303,11 @@ class Recorder:
                 while True:
                     if not self._unsettled():
                         return
+                    for source, failure in self.server_failures.items():
+                        raise MsgvizError(
+                            f"the server of {source} has failed ({failure.error_type}: {failure.error}): "
+                            "mend it and start it again"
+                        )
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, _SETTLED_POLL)
         except TimeoutError:

@@ -34,7 +34,9 @@ def save(path: str | os.PathLike[str], columns: Columns, places: Places, extra: 
     fields |= {name: getattr(columns, name).whole() for name in _TEXTS}
     fields["time"] = fields["time"].cast(pa.timestamp("ns", "UTC"))
     fields["duration"] = fields["duration"].cast(pa.duration("ns"))
-    fields["attributes"] = pa.array([json.dumps(a) for a in columns.attributes.view().tolist()], pa.large_string())
+    fields["attributes"] = pa.array(
+        [json.dumps(a) for a in columns.attributes.view().tolist()], pa.large_string()
+    )
     fields["body"] = pa.array(columns.body.view().tolist(), pa.large_binary())
     failures: list[Failure | None] = columns.failure.view().tolist()
     fields["traceback"] = pa.array([f.stack if f else None for f in failures], pa.large_string())
