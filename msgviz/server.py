@@ -226,7 +226,7 @@ class Server(ABC):
                     await self._ended.wait()
             except TimeoutError:
                 late = sum(not worker.done() for worker in self._workers)
-                if not self._quit.done():
+                if self._quit is not None and not self._quit.done():  # it may have ended just now
                     self._quit.set_result(None)
                 await self._ended.wait()
         if self._background is not None:

@@ -76,7 +76,8 @@ class _Array:
         return column
 
     def keep(self, mask: NDArray[np.bool_]) -> None:
-        kept = self.view()[mask]
+        whole = self.view()
+        kept = np.concatenate([whole[: len(mask)][mask], whole[len(mask) :]])
         self._whole, self._size, self._series = kept, len(kept), None
 
 
@@ -100,6 +101,9 @@ class _Strings:
     def at(self, position: int) -> Any:
         return self.whole()[position].as_py()
 
+    def head(self, count: int) -> list[Any]:
+        return self.whole().slice(0, count).to_pylist()  # type: ignore[no-any-return]
+
     def tail(self, start: int) -> list[Any]:
         return self.whole().slice(start).to_pylist()  # type: ignore[no-any-return]
 
@@ -107,7 +111,8 @@ class _Strings:
         return pd.arrays.ArrowStringArray(self.whole(), dtype=STR)  # type: ignore[call-arg]
 
     def keep(self, mask: NDArray[np.bool_]) -> None:
-        self._chunks = self.whole().filter(pa.array(mask)).chunks
+        whole, head = self.whole(), len(mask)
+        self._chunks = [*whole.slice(0, head).filter(pa.array(mask)).chunks, *whole.slice(head).chunks]
 
 
 class Columns:
@@ -175,7 +180,7 @@ class Columns:
         return kept
 
     def keep(self, mask: NDArray[np.bool_]) -> None:
-        """Drop all events but these."""
+        """Of the first events, as many as the mask is long, keep these; keep all that follow."""
         for column in vars(self).values():
             if isinstance(column, (_Array, _Strings)):
                 column.keep(mask)

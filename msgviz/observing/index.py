@@ -142,7 +142,7 @@ class MessageIndex:
             state = RETRYING
         elif row.waits_for and (not row.seen if row.waits_for == _ANY else row.waits_for & ~row.seen):
             state = PENDING
-        elif row.dead or row.lost:
+        elif row.dead or (row.lost and not row.seen):  # what arrived was not lost, whatever its publisher saw
             state = DEAD if not row.replays else RESOLVED if self._is_resolved(row) else REPLAYED
         else:
             state = OK

@@ -17,13 +17,14 @@ from msgviz.errors import MsgvizError
 from msgviz.message import Source
 from msgviz.observing.columns import FIELDS, STR, Columns, no_collection
 from msgviz.observing.failure import Failure
-from msgviz.observing.index import STATES, MessageIndex
+from msgviz.observing.index import OK, RESOLVED, STATES, MessageIndex
 from msgviz.observing.places import Places
 
 if TYPE_CHECKING:
     from msgviz.observing.observers import ObservedTopic
 
 PER_EVENT = 512  # bytes an event is counted as, beside its body
+_BITE = 65_536  # events that a full log seals at once
 _SETTLED_POLL = 0.01
 _FAILURE_DTYPES = dict.fromkeys(("error_type", "topic", "subscription"), STR) | {
     "count": "int64", "messages": "int64", "dead": "int64", "first": "datetime64[ns, UTC]",
@@ -76,8 +77,9 @@ class Recorder:
         self._messages: tuple[int, pd.DataFrame] | None = None
         self.server_failures: dict[Source, Failure] = {}
         """The background servers that ended with an error, and were not started again since."""
-        self.allowance = 0
-        self._renew_allowance()
+        self._unsealed = 0
+        self._granted = self.allowance = 0
+        self._grant()
 
     def _resume(self, next_id: int, dropped: int) -> None:
         """Go on from events that were read into the columns."""
@@ -90,7 +92,7 @@ class Recorder:
         self._bytes = int(columns.kept_bytes().sum()) + len(columns) * PER_EVENT
         self.max_events = max(self.max_events, len(columns))
         self.max_bytes = max(self.max_bytes, self._bytes)
-        self._renew_allowance()
+        self._grant()
 
     # -- writing ---------------------------------------------------------------------------------------
 
@@ -116,15 +118,23 @@ class Recorder:
         """Remember that a background server ended with an error."""
         self.server_failures[source] = Failure.of(error)
 
-    def _renew_allowance(self) -> None:
-        # Every event takes at least PER_EVENT of it, so that it runs out before either bound is passed.
-        left = self.max_events - len(self._columns)
-        self.allowance = max(0, min(self.max_bytes - self._bytes, left * PER_EVENT))
+    def _used(self) -> int:
+        """The bytes of all events. What is not sealed yet is known by what of the allowance is gone."""
+        return self._bytes + self._unsealed + self._granted - self.allowance
 
-    def _seal(self) -> None:
-        """Turn what was recorded since the last time into columns. The caller holds the lock."""
+    def _grant(self) -> None:
+        """Say how much may be recorded before `make_room` is to take stock again."""
+        used = self._used()
+        # Every event takes at least PER_EVENT of it, so that it is used up before either bound is passed.
+        left = min(self.max_bytes - used, (self.max_events - len(self)) * PER_EVENT)
+        self._unsealed = used - self._bytes
+        self._granted = self.allowance = max(0, left)
+
+    def _seal(self, most: int | None = None) -> None:
+        """Turn what was recorded, or the oldest events of it, into columns. The caller holds the lock."""
         flat = self._flat
         count = len(flat) // FIELDS
+        count = count if most is None else min(count, most)
         if not count:
             return
         new = flat[: count * FIELDS]
@@ -136,13 +146,21 @@ class Recorder:
         self._next_id += count
         with no_collection():
             columns.extend(new, first_id, clock, self._replays)
-        self._bytes += int(columns.kept_bytes(at).sum()) + count * PER_EVENT
+        sealed = int(columns.kept_bytes(at).sum()) + count * PER_EVENT
+        self._bytes += sealed
+        self._unsealed -= sealed
+        if not flat:
+            # Threads that count at the same moment may lose a little: here it is put right.
+            self._unsealed = self.allowance - self._granted
         self._frame = None
-        self._renew_allowance()
+        self._grant()
 
     def _tell(self) -> None:
         """Bring the index of messages up to date. The caller holds the lock."""
         self._seal()
+        self._tell_sealed()
+
+    def _tell_sealed(self) -> None:
         if self._told < len(self._columns):
             with no_collection():
                 self._index.tell(self._columns, self._told)
@@ -150,36 +168,56 @@ class Recorder:
             self._messages = None
 
     def make_room(self) -> None:
-        """Take stock, and drop the oldest events where a bound is passed."""
-        with self._lock:
-            self._seal()
-            if len(self._columns) > self.max_events or self._bytes > self.max_bytes:
-                self._evict()
-            self._renew_allowance()
+        """Take stock, and where a bound is passed drop a sixteenth, the oldest first.
 
-    def _evict(self) -> None:
-        """Drop an eighth, the oldest first; what has not gone well goes last."""
-        self._tell()
+        What has not gone well goes last. A full log does this in bites, not to hold up the loop for long.
+        """
+        with self._lock:
+            while (over := self._over()) is not None:
+                drop, free = over
+                if len(self._columns) < 2 * drop:
+                    self._seal(_BITE)
+                self._tell_sealed()
+                if not self._evict(drop, free):
+                    self._seal(_BITE)
+            self._grant()
+
+    def _over(self) -> tuple[int, int] | None:
+        """How many events, and how many bytes, are to go; None where both bounds are kept."""
+        events, used = len(self), self._used()
+        if events <= self.max_events and used <= self.max_bytes:
+            return None
+        return max(events - max(self.max_events * 15 // 16, 1), 1), used - self.max_bytes * 15 // 16
+
+    def _evict(self, drop: int, free: int) -> bool:
+        """Drop the oldest sealed events; gives whether any could be, before more are sealed."""
         columns = self._columns
         count = len(columns)
-        weight = columns.kept_bytes() + PER_EVENT
-        to_drop = max(count - max(self.max_events * 7 // 8, 1), 1)
-        to_free = self._bytes - self.max_bytes * 7 // 8
-        rows = self._index.rows
-        ids = columns.message_id.tail(0)
-        done = np.fromiter((STATES[rows[i].state] in ("ok", "resolved") for i in ids), np.bool_, count)
-        order = np.concatenate([np.flatnonzero(done), np.flatnonzero(~done)])
-        freed = np.cumsum(weight[order])
-        drop = min(max(to_drop, int(np.searchsorted(freed, to_free)) + 1), count)
-        gone = order[:drop]
-        keep = np.ones(count, np.bool_)
+        head = min(count, max(2 * drop, 1024))
+        while True:
+            ids = columns.message_id.head(head)
+            rows = self._index.rows
+            done = np.fromiter((rows[i].state in (OK, RESOLVED) for i in ids), np.bool_, head)
+            order = np.flatnonzero(done)
+            if head == count and not self._flat:
+                order = np.concatenate([order, np.flatnonzero(~done)])
+            freed = np.cumsum(columns.kept_bytes()[order] + PER_EVENT)
+            enough = max(drop, int(np.searchsorted(freed, free)) + 1)
+            if head == count or enough <= len(order):
+                break
+            head = min(count, head * 4)
+        gone = order[:enough]
+        if not len(gone):
+            return False
+        keep = np.ones(head, np.bool_)
         keep[gone] = False
-        self._bytes -= int(weight[gone].sum())
+        self._bytes -= int(freed[len(gone) - 1])
         self._index.forget(ids[i] for i in gone.tolist())
         columns.keep(keep)
         self._told = len(columns)
-        self._dropped += drop
+        self._dropped += len(gone)
         self._frame = self._messages = None
+        return True
 
     # -- reading ---------------------------------------------------------------------------------------
 
