@@ -293,12 +293,14 @@ async def _send(log: Recorder, job: _Job, to: Topic | Receiver | None, edit: Edi
             assert isinstance(topic, ObservedTopic)  # noqa: S101  so it was planned
             await topic.send_as(message, 0.0, detail.conversation_id, message_id, parent)
         else:
+            if isinstance(to, ObservedReceiver) and to.observed_by is log:
+                to = to.next
             failed_at = _failed_at(detail)
             message.source = Source(
                 detail.topic or "replay", (failed_at and failed_at[0]) or receiver_name(to), max_attempts=1
             )
             message.attributes[ID_ATTRIBUTE] = f"{detail.conversation_id}.{message_id}.{parent}"
-            await ObservedReceiver(to, log)(message)
+            await ObservedReceiver(to, log, served=False)(message)
     except Exception as error:  # noqa: BLE001  told in the report, and recorded in the log
         return replace(job.entry, status="failed", reason=_said(error), replay_id=message_id)
     return replace(job.entry, status="sent", replay_id=message_id)

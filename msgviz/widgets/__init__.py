@@ -1,0 +1,31 @@
+"""Live widgets on a message log, for notebooks: each is imported when it is first asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from msgviz.widgets.dashboard import Dashboard
+    from msgviz.widgets.inspector import Inspector
+    from msgviz.widgets.publisher import Publisher
+    from msgviz.widgets.replayer import Replayer
+    from msgviz.widgets.table import MessageTable
+
+__all__ = ["Dashboard", "Inspector", "MessageTable", "Publisher", "Replayer"]
+
+_MODULES = {
+    "Dashboard": "dashboard",
+    "Inspector": "inspector",
+    "MessageTable": "table",
+    "Publisher": "publisher",
+    "Replayer": "replayer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value

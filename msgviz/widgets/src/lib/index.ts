@@ -1,0 +1,6 @@
+export { AttributeList } from "./attributes";
+export { BodyView, type Body } from "./body";
+export { Button, EmptyState, ErrorLine, Field, StateBadge } from "./controls";
+export { formatCount, formatDuration, formatSize, formatTime } from "./format";
+export { type Channel, KernelError, useMessages, useModel, useTrait } from "./model";
+export { defineWidget } from "./widget";

@@ -1,0 +1,142 @@
+import { useState } from "preact/hooks";
+import { Button, ErrorLine, Field } from "../lib";
+import { ID_ATTRIBUTE } from "../lib/attributes";
+import { formatJson, jsonProblem } from "./json";
+import type { Case, Edit } from "./types";
+
+interface Props {
+  original: Case;
+  place: string;
+  problem: string | null;
+  onSend: (edit: Edit | null) => void;
+  onCancel: () => void;
+}
+
+type Pair = [key: string, value: string];
+
+/** Changes the body and the attributes of one message before it is sent again. */
+export function EditForm({ original, place, problem, onSend, onCancel }: Props) {
+  const isText = original.text !== undefined;
+  const start = original.text ?? original.hex ?? "";
+  const before = pairsOf(original.attributes);
+  const [body, setBody] = useState(start);
+  const [pairs, setPairs] = useState<Pair[]>(before);
+  const wasJson = isText && start.trim() !== "" && jsonProblem(start) === null;
+  const notJson = wasJson ? jsonProblem(body) : null;
+  const notHex = isText ? null : hexProblem(body);
+  const unnamed = pairs.some(([key]) => key.trim() === "");
+  const reserved = pairs.some(([key]) => key.trim().toLowerCase() === ID_ATTRIBUTE.toLowerCase());
+  const bodyChanged = body !== start;
+  const pairsChanged = JSON.stringify(pairs) !== JSON.stringify(before);
+  const rows = Math.min(16, Math.max(3, body.split("\n").length + 1));
+
+  const send = (): void => {
+    const edit: Edit = {};
+    if (bodyChanged) {
+      edit.body = isText ? { text: body, ...(original.crlf ? { crlf: true } : {}) } : { hex: body };
+    }
+    if (pairsChanged) edit.attributes = merge(pairs);
+    onSend(edit);
+  };
+  const set = (index: number, pair: Pair): void => setPairs(pairs.map((old, at) => (at === index ? pair : old)));
+  const blocked = notHex !== null || unnamed || reserved;
+
+  return (
+    <div class="mv-replayer-edit" data-testid="edit-form">
+      <div class="mv-replayer-bodyedit">
+        <Field
+          label={isText ? (wasJson ? "Body (JSON)" : "Body") : "Body, as hex"}
+          value={body}
+          onInput={setBody}
+          testid="edit-body"
+          rows={rows}
+          code
+          error={notHex}
+          onSubmit={() => blocked || send()}
+        />
+        {notJson ? (
+          <div class="mv-replayer-note" data-testid="not-json" role="status">
+            Not JSON any more: {notJson}. It would be sent as it is.
+          </div>
+        ) : null}
+        {wasJson && !notJson ? (
+          <div class="mv-replayer-hint">
+            <span class="mv-dim">Valid JSON</span>
+            <Button kind="quiet" testid="format" onClick={() => setBody(formatJson(body))}>
+              Indent
+            </Button>
+          </div>
+        ) : null}
+      </div>
+      <div>
+        <div class="mv-label">Attributes</div>
+        <div class="mv-replayer-pairs">
+          {pairs.map(([key, value], index) => (
+            <div key={index} class="mv-replayer-pair" data-testid="attribute">
+              <Field
+                label="Name"
+                hideLabel
+                placeholder="Name"
+                value={key}
+                onInput={(next) => set(index, [next, value])}
+                testid="attribute-key"
+                code
+              />
+              <Field
+                label={`Value of ${key}`}
+                hideLabel
+                placeholder="Value"
+                value={value}
+                onInput={(next) => set(index, [key, next])}
+                testid="attribute-value"
+                code
+              />
+              <Button
+                kind="quiet"
+                testid="attribute-remove"
+                label={`Remove ${key || "this attribute"}`}
+                onClick={() => setPairs(pairs.filter((_, at) => at !== index))}
+              >
+                ×
+              </Button>
+            </div>
+          ))}
+          <Button kind="quiet" testid="attribute-add" onClick={() => setPairs([...pairs, ["", ""]])}>
+            + Add an attribute
+          </Button>
+        </div>
+        {unnamed ? <div class="mv-replayer-note">Every attribute needs a name.</div> : null}
+        {reserved ? <div class="mv-replayer-note">{ID_ATTRIBUTE} is msgviz's own.</div> : null}
+      </div>
+      {problem ? <ErrorLine testid="edit-error">{problem}</ErrorLine> : null}
+      <div class="mv-bar mv-replayer-actions">
+        <Button kind="primary" testid="send-edit" disabled={blocked} onClick={send}>
+          {bodyChanged || pairsChanged ? "Send the edited message" : "Replay"}
+        </Button>
+        <Button testid="cancel-edit" onClick={onCancel}>
+          Cancel
+        </Button>
+        <span class="mv-dim mv-fill">Goes to {place} alone, as a new message. The original stays as it is.</span>
+      </div>
+    </div>
+  );
+}
+
+function pairsOf(attributes: Record<string, string[]>): Pair[] {
+  return Object.entries(attributes)
+    .filter(([key]) => key !== ID_ATTRIBUTE)
+    .flatMap(([key, values]) => values.map((value): Pair => [key, value]));
+}
+
+function merge(pairs: Pair[]): Record<string, string[]> {
+  const merged: Record<string, string[]> = Object.create(null) as Record<string, string[]>;
+  for (const [key, value] of pairs) (merged[key.trim()] ??= []).push(value);
+  return merged;
+}
+
+function hexProblem(text: string): string | null {
+  const digits = text.replace(/\s+/g, "");
+  const wrong = /[^0-9a-fA-F]/.exec(digits)?.[0];
+  if (wrong !== undefined) return `“${wrong}” is no hex digit: write 0-9 and a-f, two for each byte.`;
+  return digits.length % 2 ? "A digit is missing: each byte is two hex digits." : null;
+}
