@@ -176,6 +176,13 @@ class Attributes(MutableMapping[str, str]):
         else:
             own[key] = new[0] if len(new) == 1 else new
 
+    def update(self, other: Any = (), /, **more: str | Sequence[str]) -> None:
+        """Replace the values of these keys; takes what `Attributes` is made from, pairs, and keywords."""
+        for source in (other, more):
+            new = source if isinstance(source, Attributes) else Attributes(dict(source))
+            for key, values in new.to_dict().items():
+                self.set_all(key, values)
+
     def copy(self) -> Attributes:
         """A copy that shares nothing: a change of one never shows in the other."""
         return Attributes.from_frozen(self.freeze())

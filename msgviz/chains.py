@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
+from msgviz import html
 from msgviz.receiver import receiver_name
 from msgviz.server import Server
 from msgviz.topic import Topic
@@ -62,8 +62,8 @@ class Chain(Sequence[Layer]):
         boxes = [f'<span style="{_NOTE}">{first}</span>']
         for number, layer in enumerate(self._layers):
             style = _END if number == len(self) - 1 else _BOX
-            title = escape(repr(layer.thing), quote=True)
-            boxes.append(f'<span style="{style}" title="{title}">{escape(layer.name)}</span>')
+            title = html.text(repr(layer.thing))
+            boxes.append(f'<span style="{style}" title="{title}">{html.text(layer.name)}</span>')
         return (
             '<div class="msgviz" style="display:flex;flex-wrap:wrap;gap:6px;align-items:center;'
             'font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px">'

@@ -71,7 +71,7 @@ class Taking:
 class Holding:
     """A receiver that says when it was entered, and leaves when told to."""
 
-    def __init__(self, *, stubborn: bool = False, error: Exception | None = None) -> None:
+    def __init__(self, *, stubborn: bool = False, error: BaseException | None = None) -> None:
         self.stubborn = stubborn
         self.error = error
         self.entered = asyncio.Event()

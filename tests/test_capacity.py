@@ -76,6 +76,26 @@ async def test_room_that_one_publisher_cannot_use_is_for_the_next() -> None:
     assert await bodies_left(backend, "t", "b") == [b"0"]
 
 
+async def test_room_that_was_given_to_one_who_goes_is_for_the_next() -> None:
+    backend = mv.connect("memory://", capacity=1)
+    await backend.declare("t", "default")
+    topic = backend.topic("t")
+    await publish(topic, b"0")
+    first = asyncio.create_task(topic.publish(b"1"))
+    second = asyncio.create_task(topic.publish(b"2"))
+    await turns()
+    leave = asyncio.Event()
+
+    async def receive(message: mv.Message) -> None:
+        first.cancel()  # it has been woken, but had no turn yet
+        await leave.wait()
+
+    async with backend.server("t").running(receive):
+        await until(second.done)
+        assert first.cancelled()
+        leave.set()
+
+
 async def test_what_is_delayed_or_redelivered_does_not_wait() -> None:
     backend = mv.connect("memory://", capacity=1)
     await backend.declare("t", "default")

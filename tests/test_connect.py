@@ -33,6 +33,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
             "        self = cls()\n"
             "        self.made_from = (url, options)\n"
             "        return self\n"
+            "class NoBackend: ...\n"
             "def no_class(): ...\n"
         )
         monkeypatch.syspath_prepend(str(tmp_path))
@@ -138,7 +139,7 @@ def test_another_package_does_not_take_our_schemes(install: Install) -> None:
     assert type(mv.connect("memory://")).__name__ == "MemoryBackend"
 
 
-@pytest.mark.parametrize("what", ["no_class", "MemoryBackend.features"])
+@pytest.mark.parametrize("what", ["no_class", "NoBackend", "MemoryBackend.features"])
 def test_what_is_no_backend(install: Install, what: str) -> None:
     install(f"strange = strange_backend:{what}")
     with pytest.raises(mv.UnknownBackend, match="no Backend class"):

@@ -128,9 +128,9 @@ def test_there_are_vectors() -> None:
 
 
 def test_the_fallback_is_one() -> None:
-    assert FALLBACK.b64decode is standard.b64decode
+    assert vars(FALLBACK)["b64decode"] is standard.b64decode
     if importlib.util.find_spec("pybase64"):
-        assert base64.b64decode is not standard.b64decode
+        assert vars(base64)["b64decode"] is not standard.b64decode
 
 
 @given(st.binary(max_size=100))

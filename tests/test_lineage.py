@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 from contextlib import AsyncExitStack
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import msgviz as mv
-from tests.flows import accept, observed, until
+from tests.flows import Kept, accept, observed, refuse, until
 
 
 def parents(log: mv.MessageLog) -> dict[str, str | None]:
@@ -42,6 +43,18 @@ async def test_a_message_published_outside_a_receive_has_no_parent():
         await log.settled(5)
     assert parents(log) == {"one": None, "two": None}
     assert conversations(log) == {"one": "one", "two": "two"}
+
+
+async def test_what_is_published_after_a_receiver_was_called_is_not_caused_by_its_message():
+    log = mv.MessageLog()
+    topic = mv.observe(Kept(), log)
+    for call in (accept, refuse):
+        with contextlib.suppress(ValueError):
+            await mv.observe(call, log)(mv.Message(b"received by " + call.__name__.encode()))
+        await topic.publish(b"after " + call.__name__.encode())
+    assert parents(log) == dict.fromkeys(
+        ("received by accept", "after accept", "received by refuse", "after refuse")
+    )
 
 
 async def test_a_chain_of_messages_is_one_conversation():
@@ -162,7 +175,7 @@ async def test_what_a_plain_function_publishes_is_caused_by_its_message(how: str
             await backend.topic("t").publish(name)
         await log.settled(10)
     assert threading.get_ident() not in threads
-    expected = {name: None for name in "abcd"}
+    expected = dict.fromkeys("abcd")
     expected |= {f"{child} of {name}": name for name in "abcd" for child in ("one", "two")}
     assert parents(log) == expected
     assert conversations(log) == {body: parent or body for body, parent in expected.items()}
@@ -305,9 +318,7 @@ def test_a_tree_of_causes_is_found_again_exactly(
         depth = story["name"].count(".")
         if message.attempt <= fails and depth % 2:
             raise ValueError("not yet")
-        publishes = (
-            backend.topic(names[(depth + 1) % 2]).publish(json=child) for child in story["children"]
-        )
+        publishes = (backend.topic(names[(depth + 1) % 2]).publish(json=child) for child in story["children"])
         if at_once:
             await asyncio.gather(*publishes)
         else:

@@ -270,8 +270,8 @@ async def test_dead_letters_are_served_like_any_message(backend: mv.Backend) -> 
 async def test_each_subscription_has_its_own_dead_letters(backend: mv.Backend) -> None:
     kept = Taking()
     servers = [backend.server("t", subscription=name, max_attempts=1) for name in ("a", "b")]
-    for server, receiver in zip(servers, (refuse, kept), strict=True):
-        server.start(receiver)
+    servers[0].start(refuse)
+    servers[1].start(kept)
     await publish(backend.topic("t"), b"x")
     dead = Taking()
     async with backend.server("t.a.dead").running(dead):
@@ -323,6 +323,29 @@ async def test_reasons(backend: mv.Backend, error: Exception, reason: str) -> No
     assert dead.messages[0].attributes["Dead-Letter-Reason"] == reason
 
 
+class Stamps(mv.TopicDecorator):
+    """Changes a message in place, as it is the topic's."""
+
+    async def send(self, message: mv.Message, delay: float) -> None:
+        message.attributes["Stamp"] = "1"
+        await self.next.send(message, delay)
+
+
+@pytest.mark.parametrize("subscriptions", [["a"], ["a", "b"]])
+async def test_what_a_layer_changed_comes_every_time(backend: mv.Backend, subscriptions: list[str]) -> None:
+    await backend.declare("t", *subscriptions)
+    seen: list[mv.Message] = []
+
+    async def receive(message: mv.Message) -> None:
+        seen.append(mv.Message(message.body, message.attributes))
+        raise ValueError("no")
+
+    async with backend.server("t", subscription="a", max_attempts=2, backoff=0).running(receive):
+        await Stamps(backend.topic("t")).publish(b"x", attributes={"k": "v"})
+        await until(lambda: len(seen) == 2)
+    assert seen == [mv.Message(b"x", {"k": "v", "Stamp": "1"})] * 2
+
+
 async def test_what_a_receiver_changes_does_not_come_again(backend: mv.Backend) -> None:
     seen: list[mv.Message] = []
     other = Taking()
@@ -335,7 +358,7 @@ async def test_what_a_receiver_changes_does_not_come_again(backend: mv.Backend) 
         message.with_body(b"")
         message.body = b"leaked"
         if message.attempt == 2:
-            message.attributes = {"all": "new"}  # type: ignore[assignment]
+            message.attributes = {"all": "new"}
         raise ValueError("no")
 
     sent = mv.Message(b"x", {"k": ["v"], "gone": "no"})

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
-import re
-import threading
-from typing import Any
 
 import pandas as pd
 import pytest
 
 import msgviz as mv
 from msgviz.observing import ID_ATTRIBUTE
-from tests.flows import Kept, accept, observed, refuse, states, until
+from tests.flows import Gate, Kept, accept, observed, refuse, until
 
 DTYPES = {
     "topic": "category",
@@ -37,21 +35,6 @@ def state(log: mv.MessageLog) -> str:
     assert log.detail(message_id).state == found
     assert log.states([message_id]) == {message_id: found}
     return found
-
-
-class Gate:
-    """A receiver that waits until it is let on, and then does as told."""
-
-    def __init__(self) -> None:
-        self.begun = asyncio.Event()
-        self.orders: asyncio.Queue[BaseException | None] = asyncio.Queue()
-
-    async def __call__(self, message: mv.Message) -> None:
-        self.begun.set()
-        order = await self.orders.get()
-        self.begun.clear()
-        if order is not None:
-            raise order
 
 
 def test_an_empty_log_has_the_columns_and_types_too():
@@ -243,10 +226,8 @@ async def test_with_two_subscriptions_the_one_that_is_worst_off_counts(one: str,
     assert state(log) == expected
     for server in servers:
         if server.serving:
-            try:
+            with contextlib.suppress(TimeoutError):
                 await server.shutdown(timeout=0)
-            except TimeoutError:
-                pass
 
 
 async def test_a_publish_that_fails_leaves_a_dead_message_that_can_be_replayed():
@@ -342,6 +323,23 @@ async def test_a_foreign_message_has_a_row_from_its_receives():
     assert (detail.published, detail.latency, detail.body) == (None, None, b"four")
 
 
+async def test_a_message_that_is_received_before_its_publish_has_ended_is_of_the_topic_it_was_sent_to():
+    log = mv.MessageLog()
+    receiver = mv.observe(accept, log)
+
+    class Direct(mv.Topic):
+        name = "direct"
+
+        async def send(self, message: mv.Message, delay: float) -> None:
+            await receiver(message)
+
+    await mv.observe(Direct(), log).publish(b"x")
+    assert log.events["operation"].tolist() == ["receive", "publish"]
+    assert log.messages["topic"].tolist() == ["direct"]
+    assert state(log) == "ok"
+    assert log.messages["latency"].iloc[0] >= pd.Timedelta(0)
+
+
 async def test_a_dead_letter_that_is_read_does_not_bring_its_message_back_to_life():
     log, backend = observed()
     got = asyncio.Queue()
@@ -394,7 +392,7 @@ async def test_detail_tells_all_of_one_message():
     assert len(parent.children) == 4
     assert (parent.topic, parent.state, parent.size, parent.body) == ("t", "ok", 6, b"parent")
     assert parent.attributes["A"] == ["1", "2"]
-    assert list(parent.attributes[ID_ATTRIBUTE])[0].split(".")[1] == parent.message_id
+    assert parent.attributes[ID_ATTRIBUTE] == [f"{parent.conversation_id}.{parent.message_id}."]
     assert (parent.parent_id, parent.conversation_id) == (None, parent.message_id)
     assert (parent.replay_of, parent.replays) == (None, [])
     row = log.messages.loc[parent.message_id]
@@ -437,129 +435,3 @@ def test_an_unknown_message_is_a_key_error(message_id: str):
     for ask in (log.detail, log.message, lambda i: log.states([i])):
         with pytest.raises(KeyError):
             ask(message_id)
-
-
-# -- settled -----------------------------------------------------------------------------------------
-
-
-async def test_settled_returns_at_once_where_nothing_is_under_way():
-    log, _ = observed()
-    await log.settled()
-    await log.settled(timeout=0)
-    with pytest.raises(ConnectionError):
-        await mv.observe(Kept(error=ConnectionError("down")), log).publish(b"x")
-    await log.settled(timeout=0)
-
-
-async def test_settled_waits_for_messages_that_messages_cause():
-    log, backend = observed()
-
-    async def receiver(message: mv.Message) -> None:
-        left = int(message.body)
-        if left:
-            await asyncio.sleep(0)
-            await backend.topic("t").publish(b"%d" % (left - 1))
-
-    async with backend.server("t").running(receiver):
-        await backend.topic("t").publish(b"20")
-        await log.settled(5)
-        assert len(log.messages) == 21
-        assert set(log.messages["state"]) == {"ok"}
-
-
-async def test_settled_says_what_is_still_under_way():
-    log, backend = observed()
-    backend.server("t")
-    topic = backend.topic("t")
-    await topic.publish(b"1")
-    await topic.publish(b"2")
-    gate = Gate()
-    server = backend.server("u")
-    server.start(gate)
-    await backend.topic("u").publish(b"3")
-    await gate.begun.wait()
-    with pytest.raises(TimeoutError) as caught:
-        await log.settled(timeout=0.01)
-    text = str(caught.value)
-    assert "0.01 s" in text
-    assert "2 pending" in text
-    assert "1 in_flight" in text
-    assert log.messages.index[0] in text
-    assert "server running" in text
-    with pytest.raises(TimeoutError):
-        await log.settled(timeout=0)
-    gate.orders.put_nowait(None)
-    await server.shutdown()
-
-
-async def test_messages_published_before_their_subscription_exists_are_waited_for():
-    log, backend = observed()
-    await backend.topic("t").publish(b"1")
-    await backend.topic("t").publish(b"2")
-    assert log.messages["state"].tolist() == ["pending", "pending"]
-    with pytest.raises(TimeoutError, match="2 pending"):
-        await log.settled(timeout=0.01)
-    async with backend.server("t").running(accept):
-        await log.settled(5)
-    assert log.messages["state"].tolist() == ["ok", "ok"]
-
-
-async def test_settled_waits_for_a_receive_that_is_in_flight_though_its_message_was_never_published_here():
-    log, bare = mv.MessageLog(), mv.connect("memory://")
-    gate = Gate()
-    async with mv.observe(bare, log).server("t").running(gate):
-        await bare.topic("t").publish(b"x")
-        await gate.begun.wait()
-        with pytest.raises(TimeoutError):
-            await log.settled(timeout=0.01)
-        gate.orders.put_nowait(None)
-        await log.settled(5)
-    assert state(log) == "ok"
-
-
-async def test_settled_does_not_wait_for_a_server_that_has_failed():
-    log, backend = observed()
-    server = backend.server("t", backoff=lambda attempt: attempt / 0)
-    server.start(refuse)
-    await backend.topic("t").publish(b"x")
-    with pytest.raises(mv.MsgvizError, match=re.escape("t/default has failed (ZeroDivisionError")):
-        await log.settled(5)
-    with pytest.raises(ZeroDivisionError):
-        await server.shutdown()
-
-
-async def test_a_cancelled_settled_is_cancelled():
-    log, backend = observed()
-    await backend.topic("t").publish(b"x")
-    task = asyncio.create_task(log.settled())
-    await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-
-
-def test_settled_can_wait_for_what_other_threads_do():
-    log, backend = observed()
-    started: Any = threading.Event()
-
-    async def serve() -> None:
-        async with backend.server("t").running(accept):
-            started.set()
-            await until(lambda: len(log) == 20)
-
-    def publish() -> None:
-        async def many() -> None:
-            for _ in range(10):
-                await backend.topic("t").publish(b"x")
-
-        asyncio.run(many())
-
-    server, publisher = threading.Thread(target=lambda: asyncio.run(serve())), threading.Thread(target=publish)
-    server.start()
-    started.wait()
-    publisher.start()
-    publisher.join()
-    asyncio.run(log.settled(10))
-    assert len(log) == 20
-    server.join()
-    assert set(states(log).values()) == {"ok"}

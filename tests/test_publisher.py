@@ -42,7 +42,7 @@ def publisher(*args: Any, **options: Any) -> tuple[mv.Publisher, Page]:
 
 
 async def publish(widget: mv.Publisher, page: Page, text: str = "x", **form: Any) -> dict[str, Any]:
-    await page.ask("publish", form={**widget._form, "kind": "text", "text": text, **form})
+    await page.ask("publish", form={**widget._form, "count": "1", "kind": "text", "text": text, **form})
     result: dict[str, Any] = widget._result
     return result
 
@@ -212,7 +212,7 @@ async def test_a_publish_that_hangs_can_be_stopped() -> None:
     ("body", "kind"),
     [
         (b'{"a": 1}', "json"),
-        (b' [1,\r\n 12345678901234567890]', "json"),
+        (b" [1,\r\n 12345678901234567890]", "json"),
         (b"12", "text"),
         (b"{", "text"),
         (b"[NaN]", "text"),

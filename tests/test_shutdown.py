@@ -51,8 +51,10 @@ async def test_what_a_shutdown_gives_back_goes_to_the_others(backend: mv.Backend
     assert second.done == [b"1"]
 
 
-@pytest.mark.parametrize("error", [None, ValueError("late")])
-async def test_a_receiver_that_ignores_its_cancelling(backend: mv.Backend, error: Exception | None) -> None:
+@pytest.mark.parametrize("error", [None, ValueError("late"), asyncio.CancelledError()])
+async def test_a_receiver_that_ignores_its_cancelling(
+    backend: mv.Backend, error: BaseException | None
+) -> None:
     receiver = Holding(stubborn=True, error=error)
 
     async def receive(message: mv.Message) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -34,7 +33,7 @@ def saved_and_loaded(log: mv.MessageLog) -> mv.MessageLog:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log.parquet"
         log.save(path)
-        assert os.listdir(folder) == ["log.parquet"]
+        assert list(Path(folder).iterdir()) == [path]
         return mv.MessageLog.load(path)
 
 
@@ -181,7 +180,7 @@ async def test_a_loaded_log_keeps_all_of_it_though_it_is_larger_than_a_log_usual
     assert len(loaded.events) == 10
     for _ in range(10):
         await mv.observe(Kept(), loaded).publish(b"x" * 1000)
-        assert len(loaded) <= 10
+        assert 8 <= len(loaded) <= 10
     assert loaded.next_event_id == 20
 
 
@@ -190,12 +189,14 @@ key = text | st.sampled_from(["Msgviz-Id", "Traceparent", "a", "content-type"])
 attributes = st.dictionaries(key, text | st.lists(text, min_size=1, max_size=3), max_size=3)
 bodies = st.binary(max_size=30) | st.sampled_from([b"", b"\0", b"\xff\xfe", b"null"])
 steps = st.lists(
-    st.tuples(st.sampled_from(["sent", "lost", "ok", "error", "cancelled", "replay"]), bodies, attributes, text),
+    st.tuples(
+        st.sampled_from(["sent", "lost", "ok", "error", "cancelled", "replay"]), bodies, attributes, text
+    ),
     max_size=12,
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(steps=steps, max_body=st.none() | st.integers(0, 20), name=text)
 def test_whatever_was_recorded_is_loaded_as_it_was(
     steps: list[tuple[str, bytes, Any, str]], max_body: int | None, name: str
@@ -212,10 +213,8 @@ def test_whatever_was_recorded_is_loaded_as_it_was(
             if how == "cancelled":
                 raise asyncio.CancelledError(problem)
 
-        try:
+        with contextlib.suppress(ValueError, asyncio.CancelledError):
             await mv.observe(receiver, log)(message)
-        except (ValueError, asyncio.CancelledError):
-            pass
 
     async def flow() -> None:
         for what, body, said, problem in steps:
@@ -224,10 +223,8 @@ def test_whatever_was_recorded_is_loaded_as_it_was(
                 await log.replay(to=wire)
             elif what in ("sent", "lost"):
                 wire.error = OSError(problem) if what == "lost" else None
-                try:
+                with contextlib.suppress(OSError):
                     await topic.publish(body, attributes=said)
-                except OSError:
-                    pass
             else:
                 await receive(what, problem, mv.Message(body, said))
 
@@ -305,7 +302,7 @@ def test_a_save_that_fails_leaves_the_old_file_as_it_was(
         with pytest.raises(OSError, match="disk full"):
             log.save(path)
     assert path.read_bytes() == before
-    assert os.listdir(tmp_path) == ["log.parquet"]
+    assert list(tmp_path.iterdir()) == [path]
     assert len(mv.MessageLog.load(path)) == 1
     log.save(path)
     assert len(mv.MessageLog.load(path)) == 2
@@ -316,136 +313,3 @@ def test_a_file_that_is_not_there_is_said_not_to_be(tmp_path: Path):
         mv.MessageLog.load(tmp_path / "nothing.parquet")
     with pytest.raises(FileNotFoundError):
         mv.MessageLog().save(tmp_path / "no folder" / "log.parquet")
-
-
-def rewritten(path: Path, **columns: Any) -> None:
-    """Write the file again with other columns."""
-    table = pq.read_table(path)
-    for name, values in columns.items():
-        at = table.column_names.index(name)
-        if values is None:
-            table = table.remove_column(at)
-        else:
-            table = table.set_column(at, name, values)
-    pq.write_table(table, path)
-
-
-def with_head(path: Path, change: Any) -> None:
-    """Write the file again with another head."""
-    table = pq.read_table(path)
-    head = json.loads(table.schema.metadata[b"msgviz"])
-    head = change(head) or head
-    raw = head if isinstance(head, bytes) else json.dumps(head).encode()
-    pq.write_table(table.replace_schema_metadata({b"msgviz": raw}), path)
-
-
-DAMAGE = {
-    "empty": lambda path: path.write_bytes(b""),
-    "text": lambda path: path.write_text("time,operation\n"),
-    "cut short": lambda path: path.write_bytes(path.read_bytes()[:-100]),
-    "half of it": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
-    "zeros in it": lambda path: path.write_bytes(b"PAR1" + bytes(path.stat().st_size - 8) + b"PAR1"),
-    "no head": lambda path: pq.write_table(pq.read_table(path).replace_schema_metadata({}), path),
-    "another table": lambda path: pq.write_table(pa.table({"a": [1]}), path),
-    "a head that is no JSON": lambda path: with_head(path, lambda head: b"{"),
-    "a head that is a list": lambda path: with_head(path, lambda head: [1]),
-    "a head that is a number": lambda path: with_head(path, lambda head: b"1"),
-    "no format": lambda path: with_head(path, lambda head: head.pop("format") and None),
-    "an odd format": lambda path: with_head(path, lambda head: head.update(format="one")),
-    "format 0": lambda path: with_head(path, lambda head: head.update(format=0)),
-    "no places": lambda path: with_head(path, lambda head: head.update(places=[])),
-    "places that are no places": lambda path: with_head(path, lambda head: head.update(places=[1, 2])),
-    "places of no kind": lambda path: with_head(path, lambda head: head["places"][0].update(operation="x")),
-    "places with lists for names": lambda path: with_head(
-        path, lambda head: head["places"][0].update(topic=["t"])
-    ),
-    "one place twice": lambda path: with_head(
-        path, lambda head: head["places"].append(head["places"][0])
-    ),
-    "expected where there is no place": lambda path: with_head(
-        path, lambda head: head["places"][-1].update(expected=[10**15])
-    ),
-    "no next id": lambda path: with_head(path, lambda head: head.pop("next_event_id") and None),
-    "a next id that is none": lambda path: with_head(path, lambda head: head.update(next_event_id="x")),
-    "a column missing": lambda path: rewritten(path, body=None),
-    "another column missing": lambda path: rewritten(path, time=None),
-    "attributes that are no JSON": lambda path: rewritten(path, attributes=pa.array(["{"] * 3)),
-    "attributes that are none": lambda path: rewritten(path, attributes=pa.array(["[1]"] * 3)),
-    "attributes that are numbers": lambda path: rewritten(path, attributes=pa.array(['{"a": 1}'] * 3)),
-    "no attributes at all": lambda path: rewritten(path, attributes=pa.nulls(3)),
-    "a place too many": lambda path: rewritten(path, place=pa.array([0, 1, 99], pa.int32())),
-    "a place below": lambda path: rewritten(path, place=pa.array([0, 1, -1], pa.int32())),
-    "an outcome too many": lambda path: rewritten(path, outcome=pa.array([0, 1, 9], pa.int8())),
-    "ids out of order": lambda path: rewritten(path, event_id=pa.array([2, 1, 0])),
-    "an id twice": lambda path: rewritten(path, event_id=pa.array([0, 0, 1])),
-    "words for times": lambda path: rewritten(path, time=pa.array(["now"] * 3)),
-    "words for sizes": lambda path: rewritten(path, size=pa.array(["x"] * 3)),
-    "no sizes": lambda path: rewritten(path, size=pa.nulls(3, pa.int64())),
-    "no ids": lambda path: rewritten(path, message_id=pa.nulls(3, pa.large_string())),
-    "numbers for bodies": lambda path: rewritten(path, body=pa.array([1, 2, 3])),
-    "attempts beyond all counting": lambda path: rewritten(path, attempt=pa.array([2**40] * 3)),
-}  # fmt: skip
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> Path:
-    """A saved log of three events."""
-    log, path = mv.MessageLog(), tmp_path / "log.parquet"
-
-    async def flow() -> None:
-        wire = Kept("t")
-        await mv.observe(wire, log).publish(b"x" * 300)
-        await mv.observe(accept, log)(wire.sent[0])
-        with pytest.raises(ValueError, match="not"):
-            await mv.observe(refuse, log)(mv.Message(b"y"))
-
-    asyncio.run(flow())
-    log.save(path)
-    return path
-
-
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_a_file_that_is_damaged_is_told_by_its_name(small: Path, damage: str):
-    DAMAGE[damage](small)
-    with pytest.raises(mv.LogFileError) as caught:
-        mv.MessageLog.load(small)
-    assert str(small) in str(caught.value)
-    assert isinstance(caught.value, ValueError)
-
-
-def test_a_file_of_a_newer_msgviz_says_to_update(small: Path):
-    with_head(small, lambda head: head.update(format=99, places="something new"))
-    with pytest.raises(mv.LogFileError, match="format 99.*update msgviz"):
-        mv.MessageLog.load(small)
-
-
-def test_a_folder_is_no_saved_log(tmp_path: Path, small: Path):
-    with pytest.raises(mv.LogFileError):
-        mv.MessageLog.load(tmp_path)
-
-
-@settings(max_examples=150, deadline=None)
-@given(data=st.data())
-def test_a_file_with_bytes_changed_is_loaded_or_refused_and_nothing_else(data: st.DataObject):
-    log = mv.MessageLog()
-
-    async def flow() -> None:
-        topic = mv.observe(Kept("t"), log)
-        for number in range(5):
-            await topic.publish(b"body %d" % number, attributes={"A": "1"})
-
-    asyncio.run(flow())
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "log.parquet"
-        log.save(path)
-        raw = bytearray(path.read_bytes())
-        for _ in range(data.draw(st.integers(1, 3))):
-            raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
-        path.write_bytes(raw)
-        try:
-            loaded = mv.MessageLog.load(path)
-        except mv.LogFileError:
-            return
-        assert len(loaded.events) == len(loaded)
-        assert loaded.messages is not None
-        assert loaded.failures is not None

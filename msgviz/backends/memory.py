@@ -191,7 +191,7 @@ class MemoryTopic(Topic):
             message.freeze()
         waiting = len(queue)
         # A publisher that never waits would starve the loop; its queue tells how far it has come.
-        if not waiting & 63 and not self._turn.look():
+        if not waiting & 15 and not self._turn.look():
             await asyncio.sleep(0)
             self._turn.begin()
         if waiting >= self._capacity:
@@ -279,8 +279,8 @@ class MemoryServer(Server):
             except BaseException as error:
                 if held is not self._held:
                     raise
-                if isinstance(error, asyncio.CancelledError) and not _being_cancelled():
-                    # The receiver's own: something it awaited was cancelled. It failed like any other.
+                if isinstance(error, asyncio.CancelledError) and not self._ends_worker():
+                    # The receiver's own: it, or something it awaited, was cancelled. It failed like any other.
                     self._again(message, body, values, error)
                 else:
                     queue.give_back(_message(body, values, message.tag, message.attempt))
@@ -291,6 +291,15 @@ class MemoryServer(Server):
                 if not left:
                     await asyncio.sleep(0)
                     left = turn.begin()
+
+    def _ends_worker(self) -> bool:
+        """Whether a cancellation is the server's; one that a receiver asked for itself is taken back."""
+        task = asyncio.current_task()
+        if task is None or self._stopping:
+            return True
+        while task.cancelling():
+            task.uncancel()
+        return False
 
     def _again(self, message: Message, body: bytes, values: Values, error: BaseException) -> None:
         """Have a failed message delivered again, or make it a dead letter."""
@@ -321,11 +330,6 @@ class MemoryServer(Server):
             if holds is not None:
                 message, body, values = holds
                 self._queue.give_back(_message(body, values, message.tag, message.attempt))
-
-
-def _being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
 
 
 class MemoryBackend(Backend):

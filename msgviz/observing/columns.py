@@ -64,14 +64,14 @@ class _Array:
         self._whole[self._size : end] = items
         self._size = end
 
-    def view(self) -> NDArray[Any]:
-        return self._whole[: self._size]
+    def view(self, start: int = 0) -> NDArray[Any]:
+        return self._whole[start : self._size]
 
-    def column(self, index: pd.Index[Any]) -> pd.Series[Any]:
+    def column(self, index: pd.Index[Any], start: int) -> pd.Series[Any]:
         # pandas copies before it writes only while it knows of another owner: this Series is the log's own.
         if self._series is None:
             self._series = pd.Series(self._whole, dtype=self._whole.dtype, copy=False)
-        column = self._series.iloc[: self._size]
+        column = self._series.iloc[start : self._size]
         column.index = index
         return column
 
@@ -107,8 +107,8 @@ class _Strings:
     def tail(self, start: int) -> list[Any]:
         return self.whole().slice(start).to_pylist()  # type: ignore[no-any-return]
 
-    def view(self) -> Any:
-        return pd.arrays.ArrowStringArray(self.whole(), dtype=STR)  # type: ignore[call-arg]
+    def view(self, start: int = 0) -> Any:
+        return pd.arrays.ArrowStringArray(self.whole().slice(start), dtype=STR)  # type: ignore[call-arg]
 
     def keep(self, mask: NDArray[np.bool_]) -> None:
         whole, head = self.whole(), len(mask)
@@ -185,31 +185,31 @@ class Columns:
             if isinstance(column, (_Array, _Strings)):
                 column.keep(mask)
 
-    def frame(self) -> pd.DataFrame:
-        """The events, one row each; nothing that is written into it comes back here."""
+    def frame(self, start: int = 0) -> pd.DataFrame:
+        """The events from a position on, one row each; what is written into it does not come back here."""
         topics, subscriptions = Codes(), Codes()
         operation = np.array([p.operation for p in self._places], np.int8)
         topic = np.array([topics.code(p.topic) for p in self._places], np.int32)
         subscription = np.array([subscriptions.code(p.subscription) for p in self._places], np.int32)
-        place = self.place.view()
-        index = pd.Index(self.event_id.view(), name="event_id", copy=False)
+        place = self.place.view(start)
+        index = pd.Index(self.event_id.view(start), name="event_id", copy=False)
         columns: dict[str, Any] = {
-            "time": pd.DatetimeIndex(self.time.view().view("M8[ns]"), tz="UTC", copy=True),
+            "time": pd.DatetimeIndex(self.time.view(start).view("M8[ns]"), tz="UTC", copy=True),
             "operation": categorical(operation[place], OPERATIONS),
             "topic": categorical(topic[place], topics.names),
             "subscription": categorical(subscription[place], subscriptions.names),
-            "message_id": self.message_id.view(),
-            "parent_id": self.parent_id.view(),
-            "conversation_id": self.conversation_id.view(),
-            "attempt": self.attempt.column(index),
-            "outcome": categorical(self.outcome.view().copy(), OUTCOMES),
-            "error_type": self.error_type.view(),
-            "error": self.error.view(),
-            "duration": self.duration.view().astype("m8[ns]"),
-            "size": self.size.column(index),
-            "attributes": self.attributes.column(index),
-            "body": self.body.column(index),
-            "replay_of": self.replay_of.view(),
+            "message_id": self.message_id.view(start),
+            "parent_id": self.parent_id.view(start),
+            "conversation_id": self.conversation_id.view(start),
+            "attempt": self.attempt.column(index, start),
+            "outcome": categorical(self.outcome.view(start).copy(), OUTCOMES),
+            "error_type": self.error_type.view(start),
+            "error": self.error.view(start),
+            "duration": self.duration.view(start).astype("m8[ns]"),
+            "size": self.size.column(index, start),
+            "attributes": self.attributes.column(index, start),
+            "body": self.body.column(index, start),
+            "replay_of": self.replay_of.view(start),
         }
         return pd.DataFrame({name: columns[name] for name in EVENT_COLUMNS}, index=index, copy=False)
 

@@ -120,6 +120,8 @@ class MessageIndex:
                 original = rows.get(row.original)
                 if original is None or original.state not in (DEAD, REPLAYED, RESOLVED):
                     break
+                if original.first >= row.first:  # only a made-up file has replays that go round in circles
+                    break
                 row = original
                 self._judge(row)
 

@@ -258,9 +258,13 @@ class Recorder:
         return self._events().copy(deep=False)
 
     def since(self, event_id: int) -> pd.DataFrame:
-        """The events from this id on."""
-        frame = self._events()
-        return frame.iloc[int(frame.index.searchsorted(event_id)) :].copy(deep=False)
+        """The events from this id on. It costs what they are, not what the log holds."""
+        with self._lock:
+            self._seal()
+            start = int(np.searchsorted(self._columns.event_id.view(), event_id))
+            if self._frame is None:
+                return self._columns.frame(start)
+            return self._frame.iloc[start:].copy(deep=False)
 
     @property
     def messages(self) -> pd.DataFrame:

@@ -26,6 +26,22 @@ _KEY = b"msgviz"
 
 _NUMBERS = ("event_id", "time", "place", "attempt", "outcome", "duration", "size")
 _TEXTS = ("message_id", "parent_id", "conversation_id", "replay_of", "error_type", "error")
+_NEVER_NULL = (*_NUMBERS, "message_id", "conversation_id", "attributes")
+_SCHEMA = pa.schema(
+    {
+        "event_id": pa.int64(),
+        "time": pa.timestamp("ns", "UTC"),
+        "place": pa.int32(),
+        "attempt": pa.int32(),
+        "outcome": pa.int8(),
+        "duration": pa.duration("ns"),
+        "size": pa.int64(),
+        **dict.fromkeys((*_TEXTS, "attributes"), pa.large_string()),
+        "body": pa.large_binary(),
+        "traceback": pa.large_string(),
+        "given_back": pa.bool_(),
+    }
+)
 
 
 def save(path: str | os.PathLike[str], columns: Columns, places: Places, extra: dict[str, Any]) -> None:
@@ -91,6 +107,11 @@ def load(path: str | os.PathLike[str], columns: Columns, places: Places) -> dict
 
 
 def _fill(columns: Columns, table: pa.Table, places: int) -> None:
+    table = table.select(_SCHEMA.names).cast(_SCHEMA)
+    table.validate(full=True)  # that its text is UTF-8, among others
+    for name in _NEVER_NULL:
+        if table[name].null_count:
+            raise ValueError(f"an event without its {name}")
     table = table.set_column(
         table.column_names.index("time"), "time", table["time"].cast(pa.int64())
     ).set_column(table.column_names.index("duration"), "duration", table["duration"].cast(pa.int64()))

@@ -231,12 +231,11 @@ def _seconds(span: timedelta | None) -> float | None:
 
 def _static(detail: MessageDetail) -> str:
     """The message on a page without a kernel."""
-    facts: list[tuple[str, object]] = [("topic", detail.topic or "")]
+    facts = [detail.topic or "no topic", html.size(detail.size)]
     if detail.published is not None:
-        facts.append(("published", detail.published.isoformat(" ", "milliseconds")))
-    facts.append(("size", html.size(detail.size)))
+        facts.append(f"published {detail.published.isoformat(' ', 'milliseconds')}")
     if detail.latency is not None:
-        facts.append(("latency", f"{detail.latency.total_seconds() * 1000:.3g} ms"))
+        facts.append(f"{detail.latency.total_seconds() * 1000:.3g} ms to the first success")
     around = (
         ("conversation", [detail.conversation_id]),
         ("caused by", [detail.parent_id]),
@@ -244,7 +243,6 @@ def _static(detail: MessageDetail) -> str:
         ("replay of", [detail.replay_of]),
         ("replayed as", detail.replays),
     )
-    facts += [(name, _ids(ids)) for name, ids in around if any(ids)]
     rows = [
         (
             attempt.time.strftime("%H:%M:%S.%f")[:-3],
@@ -260,10 +258,11 @@ def _static(detail: MessageDetail) -> str:
     body = "" if detail.body is None else html.block(preview(detail.body, 4000))
     return html.card(
         html.Html(f"{html.state(detail.state)} {html.code(detail.message_id)}"),
-        html.table(("", ""), facts),
+        html.quiet(", ".join(facts)),
         html.table(("attribute", "value"), attributes) if attributes else html.quiet("no attributes"),
         body or html.quiet("its body was not kept"),
         html.table(("time", "operation", "attempt", "outcome", "duration", "error"), rows),
+        html.table(("related", "messages"), [(name, _ids(ids)) for name, ids in around if any(ids)]),
     )
 
 

@@ -33,6 +33,7 @@ MAX_TEXT = 256 * 1024
 """Bytes of the largest body that is put into the form as text; larger ones are kept as a file is."""
 
 _TURN = 0.005  # seconds of publishing after which others get their turn on the loop
+_PATIENCE = 1.0  # seconds that a publish gets to end when the person stops it
 _SHOW = 0.15  # seconds after which, and then between which, progress is shown
 
 
@@ -69,6 +70,7 @@ class Publisher(Widget):
         self._files: dict[int, bytes] = {}
         self._upload = bytearray()
         self._running: asyncio.Task[object] | None = None
+        self._run: _Run | None = None
         names = list(self._offered())
         super().__init__(topics=names, topic=names[0] if names else "", _form=_blank())
         self.handle("publish", self._publish)
@@ -156,8 +158,8 @@ class Publisher(Widget):
         topic = self._chosen()
         body, attributes = self._body(form), _attributes(form["attributes"])
         delay, count = _delay(form["delay"]), _count(form["count"])
-        work = self._publish_copies(_Run(self, topic, len(body), count), body, attributes, delay)
-        self._running = self.bridge.spawn(work)
+        self._run = _Run(self, topic, len(body), count)
+        self._running = self.bridge.spawn(self._publish_copies(self._run, body, attributes, delay))
         await asyncio.wait([self._running])
 
     def _body(self, form: Mapping[str, Any]) -> bytes:
@@ -178,12 +180,12 @@ class Publisher(Widget):
         message_id = None
         turn = time.monotonic()
         try:
-            while run.done < run.total:
+            while run.done < run.total and not run.stopping:
                 message = Message(body, attributes)
                 if recorder is None:
                     await run.topic.send(message, delay)
                 else:
-                    message_id = run.last_id = new_id()
+                    message_id = new_id()
                     await _send_as(run.topic, message, delay, message_id)
                 run.done += 1
                 if time.monotonic() - turn > _TURN:
@@ -196,12 +198,16 @@ class Publisher(Widget):
             run.end("failed", _known(recorder, message_id), error)
         else:
             known = _known(recorder, message_id)
-            run.end("ok", known)
+            run.end("ok" if run.done == run.total else "stopped", known)
             self.message_id = known
 
-    def _stop(self) -> None:
-        if self._running is not None:
-            self._running.cancel()
+    async def _stop(self) -> None:
+        """Publish no further copy; one that hangs is cancelled, and may or may not have been published."""
+        task, run = self._running, self._run
+        if task is not None and run is not None:
+            run.stopping = True
+            await asyncio.wait([task], timeout=_PATIENCE)
+            task.cancel()
 
     # -- files -----------------------------------------------------------------------------------------
 
@@ -247,7 +253,7 @@ class _Run:
         self.topic = topic
         self.total = total
         self.done = 0
-        self.last_id: str | None = None
+        self.stopping = False
         self._widget = widget
         self._size = size
         self._began = time.monotonic()

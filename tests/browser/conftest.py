@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import sync_playwright
+
+from tests.conftest import require
 
 from .lab import BROWSER_ARGUMENTS, Lab, LabServer
 
@@ -37,10 +38,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
 def browser() -> Iterator[Browser]:
     """Chromium; without it the test is skipped, or fails where MSGVIZ_REQUIRE=all."""
     chromium = shutil.which("chromium")
-    if chromium is None:
-        if os.environ.get("MSGVIZ_REQUIRE") == "all":
-            pytest.fail("chromium is not installed")
-        pytest.skip("chromium is not installed")
+    require(chromium, "chromium is not installed")
     playwright = BROWSER_THREAD.submit(sync_playwright().start).result()
     browser = BROWSER_THREAD.submit(
         playwright.chromium.launch, executable_path=chromium, args=BROWSER_ARGUMENTS

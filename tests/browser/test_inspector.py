@@ -71,7 +71,9 @@ def test_a_failed_message_shows_each_attempt_with_its_traceback(lab: Lab) -> Non
     for number in (1, 2, 3):
         expect(attempts.nth(number)).to_contain_text("billing")
         expect(attempts.nth(number)).to_contain_text(f"attempt {number}")
-        expect(attempts.nth(number).get_by_test_id("attempt-error")).to_have_text("ValueError: negative amount")
+        expect(attempts.nth(number).get_by_test_id("attempt-error")).to_have_text(
+            "ValueError: negative amount"
+        )
     expect(inspector.get_by_test_id("traceback")).to_have_count(0)
     attempts.nth(2).get_by_test_id("traceback-toggle").click()
     traceback = attempts.nth(2).get_by_test_id("traceback")
@@ -201,7 +203,16 @@ def test_a_long_body_comes_in_pieces(lab: Lab) -> None:
     inspector.get_by_test_id("body-json").click()
     expect(body).to_contain_text("24900 more")
     inspector.get_by_test_id("body-text").click()
-    assert lab.page.evaluate("() => document.querySelector('.mv-body-content').textContent.length") > 2_900_000
+    assert inspector.locator(".mv-body-content").evaluate("e => e.textContent.length") > 2_900_000
+
+
+def test_one_very_long_string_is_still_json(lab: Lab) -> None:
+    _, inspector = open_inspector(
+        lab, "await audit.publish(json={'a': 'x' * 3_500_000})\ninspector.message_id = log.messages.index[-1]"
+    )
+    inspector.get_by_test_id("body-all").click()
+    expect(inspector.get_by_test_id("body")).to_have_attribute("data-form", "json")
+    expect(inspector.get_by_test_id("body")).to_contain_text("3,498,000 characters more")
 
 
 def test_a_body_that_was_not_kept_says_so(lab: Lab) -> None:
@@ -270,13 +281,15 @@ def test_pictures(lab: Lab) -> None:
         "    raise RuntimeError('a long story of what went wrong, ' * 12)\n"
         "server = backend.server(long, subscription=long, max_attempts=2)\n"
         "server.start(fail)\n"
-        "await backend.topic(long).publish(json={'amount': 12, 'lines': [{'sku': 'x' * 90, 'count': 3}] * 2},\n"
+        "await backend.topic(long).publish(\n"
+        "    json={'amount': 12, 'lines': [{'sku': 'x' * 90, 'count': 3}] * 2},\n"
         "    attributes={'Source': 'web', 'Traceparent': 'ab' * 90, 'Tag': ['red', 'green', '']})\n"
         "await log.settled()\n"
         "inspector.message_id = log.messages.index[-1]\n"
         "inspector.on_copy(print)",
     )
     expect(inspector.get_by_test_id("message")).to_be_visible()
+    lab.page.set_viewport_size({"width": 1400, "height": 2000})
     for theme in ("light", "dark"):
         lab.theme(theme)
         for width in (None, 360):

@@ -42,6 +42,7 @@ def test_what_is_written_is_published_and_its_id_shown(lab: Lab) -> None:
     form.get_by_test_id("publish").click()
 
     message_id = form.get_by_test_id("message-id")
+    expect(message_id).to_be_visible()
     expect(message_id).to_have_text(book.evaluate("publisher.message_id"))
     event = book.evaluate(
         "[[e.topic, e.message_id, e.body.decode(), e.attributes] for e in log.events.itertuples()]"
@@ -120,8 +121,7 @@ def test_ctrl_enter_publishes_and_leaves_the_notebook_alone(lab: Lab) -> None:
     expect(text).not_to_have_value("dd\ndd")
     text.fill("dd\ndd")
     text.press("Control+Enter")
-    expect(form.get_by_test_id("size")).to_have_text("5 B")
-    expect(form.get_by_test_id("message-id")).to_have_text(book.evaluate("publisher.message_id"))
+    expect(form.get_by_test_id("result")).to_contain_text("5 B")
     assert book.evaluate(BODIES) == ["first", "dd\ndd"]
 
 
@@ -205,7 +205,7 @@ def test_many_are_published_with_progress_and_can_be_stopped(lab: Lab) -> None:
     form.get_by_test_id("stop").click()
     expect(form.get_by_test_id("result")).to_contain_text("stopped")
     published = book.evaluate("len(log)")
-    assert 3 < published
+    assert published > 3
     expect(form.get_by_test_id("publish")).to_be_enabled()
     assert book.evaluate("len(log)") == published
 
@@ -241,13 +241,16 @@ def test_a_message_is_copied_into_the_form_and_that_can_be_undone(lab: Lab) -> N
 
 def test_topics_can_be_chosen_and_new_ones_appear(lab: Lab) -> None:
     book, form = open_form(
-        lab, "mv.Publisher(log=later)", "later = mv.MessageLog()\nsecond = mv.observe(mv.connect('memory://'), later)"
+        lab,
+        "mv.Publisher(log=later)",
+        "later = mv.MessageLog()\nsecond = mv.observe(mv.connect('memory://'), later)",
     )
     expect(form.get_by_test_id("empty")).to_contain_text("no topic")
     lab.screenshot(form, "publisher-no-topic")
     book.execute("second.topic('one')")
     expect(form.get_by_test_id("topic")).to_have_text("one")
     book.execute("second.topic('two')")
+    expect(form.locator("option")).to_have_text(["one", "two"])
     form.get_by_test_id("topic").select_option("two")
     form.get_by_test_id("kind-text").click()
     form.get_by_test_id("text").fill("x")

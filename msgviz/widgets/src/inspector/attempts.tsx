@@ -11,11 +11,12 @@ const NEXT: Record<string, string> = {
 /** Each publish and receive of the message, in the order they began. */
 export function Attempts({ detail }: { detail: Detail }) {
   const { attempts, attempts_count: count, published } = detail;
+  const received = attempts.filter(({ operation }) => operation === "receive").length;
   const next = NEXT[detail.state];
   return (
     <section class="mv-inspector-attempts" aria-label="Attempts">
       <h4>
-        Attempts <span class="mv-count">{attempts.filter(({ operation }) => operation === "receive").length || ""}</span>
+        Attempts <span class="mv-count">{received || ""}</span>
       </h4>
       {count > attempts.length ? (
         <div class="mv-dim">

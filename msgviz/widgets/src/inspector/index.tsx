@@ -4,6 +4,7 @@ import {
   AttributeList,
   type Body,
   Button,
+  CopyButton,
   defineWidget,
   EmptyState,
   ErrorLine,
@@ -15,7 +16,6 @@ import {
   useModel,
   useTrait,
 } from "../lib";
-import { CopyButton } from "../lib/copy";
 import { Attempts } from "./attempts";
 import { LongBody } from "./body";
 import "./inspector.css";

@@ -23,7 +23,9 @@ export function BodyView({ body }: { body: Body | null }) {
   const bytes = useMemo(() => (body ? decode(body.base64) : new Uint8Array()), [body?.base64]);
   const whole = body !== null && bytes.length === body.size;
   const text = useMemo(() => asText(bytes, whole), [bytes, whole]);
-  const json = useMemo(() => (whole && text !== undefined && text.length <= MAX_JSON ? parseJson(text) : undefined), [text, whole]);
+  const json = useMemo(() => {
+    return whole && text !== undefined && text.length <= MAX_JSON ? parseJson(text) : undefined;
+  }, [text, whole]);
 
   if (body === null) return <div class="mv-dim">The log did not keep this body.</div>;
   if (body.size === 0) return <div class="mv-dim">The body is empty.</div>;
@@ -117,7 +119,9 @@ function Hex({ bytes }: { bytes: Uint8Array }) {
   return (
     <>
       <pre class="mv-hex">{lines.join("\n")}</pre>
-      {bytes.length > shown ? <More onClick={() => setShown(shown + 4 * HEX_BYTES)}>{formatSize(bytes.length - shown)} more</More> : null}
+      {bytes.length > shown ? (
+        <More onClick={() => setShown(shown + 4 * HEX_BYTES)}>{formatSize(bytes.length - shown)} more</More>
+      ) : null}
     </>
   );
 }
@@ -162,7 +166,11 @@ function JsonLine({ node, name, depth }: { node: JsonNode; name: string | null; 
     return (
       <div class="mv-json-line">
         {label}
-        {node.kind === "string" ? <LongString text={node.text} /> : <span class={`mv-json-${node.kind}`}>{node.text}</span>}
+        {node.kind === "string" ? (
+          <LongString text={node.text} />
+        ) : (
+          <span class={`mv-json-${node.kind}`}>{node.text}</span>
+        )}
       </div>
     );
   }

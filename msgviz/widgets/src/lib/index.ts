@@ -1,6 +1,7 @@
 export { AttributeList } from "./attributes";
 export { BodyView, type Body } from "./body";
 export { Button, EmptyState, ErrorLine, Field, StateBadge } from "./controls";
+export { CopyButton } from "./copy";
 export { formatCount, formatDuration, formatSize, formatTime } from "./format";
 export { type Channel, KernelError, useMessages, useModel, useTrait } from "./model";
 export { defineWidget } from "./widget";

@@ -122,7 +122,7 @@ function FileChooser({ form, change, mistake }: Pick<Props, "form" | "change"> &
   const upload = async (file: File): Promise<void> => {
     setError(null);
     if (file.size > limit) {
-      setError(`${file.name} has ${formatSize(file.size)}. A body can have ${formatSize(limit)} at most: choose a smaller file.`);
+      setError(`${file.name} has ${formatSize(file.size)}, and a file can have ${formatSize(limit)} at most.`);
       return;
     }
     try {

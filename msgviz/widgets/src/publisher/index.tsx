@@ -7,6 +7,8 @@ import "./publisher.css";
 import { Progress, ResultLine } from "./result";
 
 const COMMAND = /Mac|iPhone|iPad/.test(navigator.platform) ? "⌘ Enter" : "Ctrl Enter";
+// The first of these is what must be mended, where anything must.
+const WRONG = "[data-mv-mistake], [aria-invalid='true'], [data-testid='choose-file']";
 
 function Publisher() {
   const model = useModel();
@@ -26,7 +28,7 @@ function Publisher() {
     const { rows, ...others } = mistakes;
     if ([...rows, ...Object.values(others)].some((mistake) => mistake !== null)) {
       setTried(true);
-      root.current?.querySelector<HTMLElement>("[data-mv-mistake], [aria-invalid='true'], [data-testid='choose-file']")?.focus();
+      root.current?.querySelector<HTMLElement>(WRONG)?.focus();
       return;
     }
     if (waiting.current || topic === "") return;

@@ -79,9 +79,11 @@ function read(text: string): string {
         return text.slice(start, at);
       }
       if (next === undefined) throw new Wrong(start, "This string has no closing quote.");
-      if (next === "\n" || next === "\r") throw new Wrong(start, "This string is not closed on its line. A line break in it is written \\n.");
+      if (next === "\n" || next === "\r") {
+        throw new Wrong(start, "This string is not closed on its line. A line break in it is written \\n.");
+      }
       if (next !== "\\") throw new Wrong(at, "A tab or control character in a string is written with a \\.");
-      if (take(ESCAPE) === "") throw new Wrong(at, 'A \\ in a string is written \\\\. (Only \\" \\\\ \\/ \\b \\f \\n \\r \\t and \\u0000 mean something.)');
+      if (take(ESCAPE) === "") throw new Wrong(at, "A \\ in a string is written \\\\.");
     }
   }
 
@@ -99,7 +101,7 @@ function read(text: string): string {
   }
 
   function about(word: string): string {
-    if (word === "") return text[at] === undefined ? "A value is missing here, at the end." : `A value is missing before ${name()}.`;
+    if (word === "") return `A value is missing before ${name()}.`;
     const small = word.toLowerCase();
     if (small === "true" || small === "false" || small === "null") return `Write ${small} in small letters.`;
     if (word === "None") return "JSON has null, not None.";

@@ -1,14 +1,14 @@
-import { ErrorLine, formatCount, formatDuration, formatSize, formatTime } from "../lib";
-import { CopyButton } from "../lib/copy";
+import { CopyButton, ErrorLine, formatCount, formatDuration, formatSize, formatTime } from "../lib";
 import type { Result } from "./form";
 
 /** What became of the last click of Publish. */
 export function ResultLine({ result }: { result: Result }) {
   const { status, done, total, topic, error } = result;
+  const share = `${done.toLocaleString("en")} of ${total.toLocaleString("en")}`;
   if (status === "failed") {
     return (
       <ErrorLine testid="publish-error">
-        {total === 1 ? "Not published. " : `Published ${done.toLocaleString("en")} of ${total.toLocaleString("en")}, then it failed. `}
+        {total === 1 ? "Not published. " : `Published ${share}, then it failed. `}
         <span class="mv-code">{error?.type}</span>
         {error?.text ? `: ${error.text}` : null} <span class="mv-dim">{formatTime(result.time)}</span>
       </ErrorLine>
@@ -51,7 +51,9 @@ export function Progress({ result }: { result: Result }) {
     <div class="mv-publisher-progress">
       <progress max={result.total} value={result.total === 1 ? undefined : result.done} aria-label="Published" />
       <span class="mv-dim" data-testid="progress">
-        {result.total === 1 ? "publishing…" : `${result.done.toLocaleString("en")} of ${result.total.toLocaleString("en")}`}
+        {result.total === 1
+          ? "publishing…"
+          : `${result.done.toLocaleString("en")} of ${result.total.toLocaleString("en")}`}
       </span>
     </div>
   );
