@@ -20,6 +20,9 @@ _END = _BOX + ";border-color:var(--jp-brand-color1,#1976d2);border-width:2px"
 _NOTE = "color:var(--jp-ui-font-color2,#666)"
 
 
+_NO_LAYERS = ("_ThreadReceiver", "UndecodedObserver")  # they are how it is done, not what was asked for
+
+
 @dataclass(frozen=True, slots=True)
 class Layer:
     """One layer of a chain: its name, and the object itself."""
@@ -93,7 +96,7 @@ def chain(thing: Any) -> Chain:
 def _layers(thing: Any) -> Iterator[Layer]:
     while thing is not None:
         inner = getattr(thing, "next", None)
-        if type(thing).__name__ != "_ThreadReceiver":
+        if type(thing).__name__ not in _NO_LAYERS:
             yield Layer(_name(thing), thing)
         thing = inner
 

@@ -280,7 +280,7 @@ class MemoryServer(Server):
                 if held is not self._held:
                     raise
                 if isinstance(error, asyncio.CancelledError) and not self._ends_worker():
-                    # The receiver's own: it, or something it awaited, was cancelled. It failed like any other.
+                    # The receiver's own: it, or what it awaited, was cancelled. It failed like any other.
                     self._again(message, body, values, error)
                 else:
                     queue.give_back(_message(body, values, message.tag, message.attempt))
@@ -295,7 +295,7 @@ class MemoryServer(Server):
     def _ends_worker(self) -> bool:
         """Whether a cancellation is the server's; one that a receiver asked for itself is taken back."""
         task = asyncio.current_task()
-        if task is None or self._stopping:
+        if task is None or (self._stopping and task.cancelling()):
             return True
         while task.cancelling():
             task.uncancel()

@@ -59,7 +59,9 @@ def decode(body: bytes) -> bytes:
     """The bytes behind base64; `DecodeError` where it is not."""
     plain = body.translate(None, b"\r\n")
     try:
-        if len(plain) % 4:  # the standard library lets a surplus = pass, pybase64 and Go do not
+        if len(plain) % 4 or plain.endswith(
+            b"==="
+        ):  # the standard library lets a surplus = pass, pybase64 and Go do not
             raise binascii.Error("Incorrect padding")
         return b64decode(plain, validate=True)
     except binascii.Error as error:

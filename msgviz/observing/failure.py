@@ -31,7 +31,9 @@ class Failure:
         """What is kept of an exception that was caught by an observer."""
         kind = type(error)
         name = (
-            kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+            kind.__qualname__
+            if kind.__module__ in ("builtins", "__main__")
+            else f"{kind.__module__}.{kind.__qualname__}"
         )
         cancelled = isinstance(error, asyncio.CancelledError)
         given_back = False

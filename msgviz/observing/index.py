@@ -152,9 +152,19 @@ class MessageIndex:
             self.unsettled.add(row.id)
         else:
             self.unsettled.discard(row.id)
+        if state == DEAD and row.original is not None:
+            original = self.rows.get(row.original)
+            if original is not None and original.state == RESOLVED:
+                state = RESOLVED  # by another replay of the same message
         self.counts[row.state] -= 1
         self.counts[state] += 1
+        settles = state == RESOLVED != row.state
         row.state = state
+        if settles:
+            for replay in row.replays:
+                other = self.rows.get(replay)
+                if other is not None and other.state == DEAD:
+                    self._judge(other)
 
     def _is_resolved(self, row: _Row) -> bool:
         """Whether replays of it have succeeded wherever it had failed."""

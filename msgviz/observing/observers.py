@@ -205,6 +205,59 @@ class ObservedReceiver(ReceiverDecorator):
                 places.expect(self._place)
 
 
+class UndecodedObserver(ReceiverDecorator):
+    """Around a server's decorators: records what fails in one of them and never reaches the one inside."""
+
+    def __init__(self, next: Receiver, log: Recorder) -> None:
+        super().__init__(next)
+        self._log = log
+
+    async def __call__(self, message: Message) -> None:
+        """Hand the message on; record it if it got no further than a decorator."""
+        began = perf_counter_ns()
+        try:
+            await self.receive(message)
+        except BaseException as error:
+            source = message.source
+            if source is not None and not _was_recorded(error, self._log):
+                ended = perf_counter_ns()
+                values, log = message.freeze(), self._log
+                identity = None if message.tag is not None else read_identity(values)
+                conversation, message_id, parent = identity or _identify(message)
+                place = log.places.receive(source.topic, source.subscription, source.max_attempts)
+                log.record(
+                    (began, ended, place.number, message_id, parent, conversation, message.attempt,
+                     Failure.of(error), values, message.body)
+                )  # fmt: skip
+            raise
+
+
+def _was_recorded(error: BaseException | None, log: Recorder) -> bool:
+    """Whether an error, or the one it was raised from, passed a receiver that this log observes."""
+    while error is not None:
+        trace = error.__traceback__
+        while trace is not None:
+            frame = trace.tb_frame
+            if frame.f_code is _OBSERVED and frame.f_locals["self"].observed_by is log:
+                return True
+            trace = trace.tb_next
+        error = error.__cause__ or error.__context__
+    return False
+
+
+_OBSERVED = ObservedReceiver.__call__.__code__
+
+
+class _Undecoded:
+    """The decorator of `UndecodedObserver`."""
+
+    def __init__(self, log: Recorder) -> None:
+        self.log = log
+
+    def decoder(self, receiver: Receiver) -> Receiver:
+        return UndecodedObserver(receiver, self.log)
+
+
 def _identify(message: Message) -> tuple[str, str, str]:
     """The identity of a message that carries none: its tag, which it keeps through all its attempts."""
     if message.tag is None:
@@ -228,6 +281,8 @@ class ObservedServer(Server):
         self.next = next
         self.source = next.source
         self.observed_by = log
+        if next.decorators:
+            next.decorators = (*next.decorators, _Undecoded(log))
         log.places.expect(
             log.places.receive(next.source.topic, next.source.subscription, next.source.max_attempts)
         )
@@ -240,7 +295,7 @@ class ObservedServer(Server):
     @property
     def decorators(self) -> tuple[Any, ...]:  # type: ignore[override]
         """What receivers are wrapped in, inside the server."""
-        return self.next.decorators
+        return tuple(d for d in self.next.decorators if not isinstance(d, _Undecoded))
 
     @property
     def receiver(self) -> Receiver | None:  # type: ignore[override]
