@@ -12,13 +12,15 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from msgviz.attributes import FrozenAttributes, Values
+from msgviz.attributes import FrozenAttributes
 from msgviz.observing.failure import Failure
 from msgviz.observing.places import OPERATIONS, Place
 
 FIELDS = 10
 (TIME, END, PLACE, ID, PARENT, CONVERSATION, ATTEMPT, FAILURE, VALUES, BODY) = range(FIELDS)
 """The fields of an event as it is recorded; BODY is the body or, where it was not kept, its size."""
+
+_BLOCK = 8192  # events turned into columns at a time: what they hold is then still in the processor's cache
 
 OUTCOMES = ("ok", "error", "cancelled")
 STR: Any = pd.StringDtype("pyarrow", na_value=np.nan)
@@ -142,6 +144,12 @@ class Columns:
 
     def extend(self, flat: list[Any], first_id: int, clock: int, replays: dict[str, str]) -> None:
         """Add events as they were recorded; their times and `clock` add up to nanoseconds since 1970."""
+        step = _BLOCK * FIELDS
+        for start in range(0, len(flat), step):
+            block = flat[start : start + step]
+            self._extend_block(block, first_id + start // FIELDS, clock, replays)
+
+    def _extend_block(self, flat: list[Any], first_id: int, clock: int, replays: dict[str, str]) -> None:
         count = len(flat) // FIELDS
         began = np.fromiter(flat[TIME::FIELDS], np.int64, count)
         ids: list[str] = flat[ID::FIELDS]
@@ -156,9 +164,14 @@ class Columns:
         self.replay_of.extend([replays.get(i) for i in ids] if replays else _nones(count))
         self._extend_failures(flat[FAILURE::FIELDS], count)
         bodies = flat[BODY::FIELDS]
-        self.size.extend(np.fromiter((b if b.__class__ is int else len(b) for b in bodies), np.int64, count))
-        self.body.extend(_objects([None if b.__class__ is int else b for b in bodies]))
-        self.attributes.extend(_frozen(flat[VALUES::FIELDS]))
+        try:
+            sizes = np.fromiter(map(len, bodies), np.int64, count)
+        except TypeError:  # some were too large to be kept: their size stands in their place
+            sizes = np.array([b if b.__class__ is int else len(b) for b in bodies], np.int64)
+            bodies = [None if b.__class__ is int else b for b in bodies]
+        self.size.extend(sizes)
+        self.body.extend(_objects(bodies))
+        self.attributes.extend(_objects(list(map(FrozenAttributes, flat[VALUES::FIELDS]))))
 
     def _extend_failures(self, failures: list[Failure | None], count: int) -> None:
         self.failure.extend(_objects(failures))
@@ -237,14 +250,6 @@ class Codes:
                 self.names.append(shown)
             code = self._codes[name] = self.names.index(shown)
         return code
-
-
-def _frozen(all_values: list[Values]) -> NDArray[Any]:
-    # What is published and what is received is one object, where nothing touched it in between.
-    keys = list(map(id, all_values))
-    made = dict(zip(keys, all_values, strict=True))
-    made = dict(zip(made, map(FrozenAttributes, made.values()), strict=True))  # type: ignore[arg-type]
-    return _objects(list(map(made.__getitem__, keys)))
 
 
 def _none_for_empty(items: list[str]) -> Any:
