@@ -69,7 +69,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Html:
         "<tr>" + "".join(f'<td style="{_CELL}">{text(value)}</td>' for value in row) + "</tr>" for row in rows
     )
     return Html(
-        '<div style="overflow-x:auto"><table style="border-collapse:collapse;margin:4px 0">'
+        '<div style="overflow-x:auto"><table style="border-collapse:collapse;margin:4px 0;font-size:inherit">'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

@@ -20,6 +20,7 @@ FIELDS = 10
 (TIME, END, PLACE, ID, PARENT, CONVERSATION, ATTEMPT, FAILURE, VALUES, BODY) = range(FIELDS)
 """The fields of an event as it is recorded; BODY is the body or, where it was not kept, its size."""
 
+_MANY_CHUNKS = 64
 _BLOCK = 8192  # events turned into columns at a time: what they hold is then still in the processor's cache
 
 OUTCOMES = ("ok", "error", "cancelled")
@@ -57,12 +58,16 @@ class _Array:
         self._size = 0
         self._series: pd.Series[Any] | None = None
 
-    def extend(self, items: NDArray[Any]) -> None:
-        end = self._size + len(items)
+    def reserve(self, count: int) -> None:
+        end = self._size + count
         if end > len(self._whole):
             larger = np.empty(max(end, 2 * len(self._whole)), self._whole.dtype)
             larger[: self._size] = self._whole[: self._size]
             self._whole, self._series = larger, None
+
+    def extend(self, items: NDArray[Any]) -> None:
+        self.reserve(len(items))
+        end = self._size + len(items)
         self._whole[self._size : end] = items
         self._size = end
 
@@ -91,11 +96,24 @@ class _Strings:
     def __init__(self) -> None:
         self._chunks: list[pa.Array] = []
 
-    def extend(self, items: Sequence[str | None]) -> None:
-        self._chunks.append(pa.array(items, pa.large_string()))
-        while len(self._chunks) > 1 and len(self._chunks[-2]) < 2 * len(self._chunks[-1]):
-            last = self._chunks.pop()
-            self._chunks[-1] = pa.concat_arrays([self._chunks[-1], last])
+    def extend(self, items: Sequence[str | None] | pa.Array) -> None:
+        self._chunks.append(items if isinstance(items, pa.Array) else pa.array(items, pa.large_string()))
+        if len(self._chunks) >= _MANY_CHUNKS:
+            self._merge()
+
+    def _merge(self) -> None:
+        """Few chunks again, each at least twice as long as the next: a text is copied few times in all."""
+        merged: list[pa.Array] = []
+        pending: list[pa.Array] = []
+        length = 0
+        for chunk in reversed(self._chunks):
+            if pending and len(chunk) >= 2 * length:
+                merged.append(pa.concat_arrays(pending[::-1]))
+                pending, length = [], 0
+            pending.append(chunk)
+            length += len(chunk)
+        merged.append(pa.concat_arrays(pending[::-1]))
+        self._chunks = merged[::-1]
 
     def whole(self) -> pa.ChunkedArray:
         return pa.chunked_array(self._chunks, pa.large_string())
@@ -144,6 +162,9 @@ class Columns:
 
     def extend(self, flat: list[Any], first_id: int, clock: int, replays: dict[str, str]) -> None:
         """Add events as they were recorded; their times and `clock` add up to nanoseconds since 1970."""
+        for column in vars(self).values():
+            if isinstance(column, _Array):
+                column.reserve(len(flat) // FIELDS)
         step = _BLOCK * FIELDS
         for start in range(0, len(flat), step):
             block = flat[start : start + step]
@@ -158,9 +179,12 @@ class Columns:
         self.duration.extend(np.fromiter(flat[END::FIELDS], np.int64, count) - began)
         self.place.extend(np.fromiter(flat[PLACE::FIELDS], np.int32, count))
         self.attempt.extend(np.fromiter(flat[ATTEMPT::FIELDS], np.int32, count))
-        self.message_id.extend(ids)
+        texts = pa.array(ids, pa.large_string())
+        conversations = flat[CONVERSATION::FIELDS]
+        self.message_id.extend(texts)
+        # A message that no other caused is a conversation's first, and its id that of both.
+        self.conversation_id.extend(texts if conversations == ids else conversations)
         self.parent_id.extend(_none_for_empty(flat[PARENT::FIELDS]))
-        self.conversation_id.extend(flat[CONVERSATION::FIELDS])
         self.replay_of.extend([replays.get(i) for i in ids] if replays else _nones(count))
         self._extend_failures(flat[FAILURE::FIELDS], count)
         bodies = flat[BODY::FIELDS]
@@ -171,15 +195,16 @@ class Columns:
             bodies = [None if b.__class__ is int else b for b in bodies]
         self.size.extend(sizes)
         self.body.extend(_objects(bodies))
-        self.attributes.extend(_objects(list(map(FrozenAttributes, flat[VALUES::FIELDS]))))
+        self.attributes.extend(np.fromiter(map(FrozenAttributes, flat[VALUES::FIELDS]), object, count))
 
     def _extend_failures(self, failures: list[Failure | None], count: int) -> None:
-        self.failure.extend(_objects(failures))
         if not any(failures):
+            self.failure.extend(np.empty(count, object))
             self.outcome.extend(np.zeros(count, np.int8))
             self.error_type.extend(_nones(count))
             self.error.extend(_nones(count))
             return
+        self.failure.extend(_objects(failures))
         self.outcome.extend(
             np.fromiter((0 if f is None else OUTCOMES.index(f.outcome) for f in failures), np.int8, count)
         )
@@ -261,6 +286,4 @@ def _nones(count: int) -> Any:
 
 
 def _objects(items: Sequence[Any]) -> NDArray[Any]:
-    array = np.empty(len(items), object)
-    array[:] = items
-    return array
+    return np.fromiter(items, object, len(items))
