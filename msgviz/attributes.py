@@ -179,9 +179,11 @@ class Attributes(MutableMapping[str, str]):
     def update(self, other: Any = (), /, **more: str | Sequence[str]) -> None:
         """Replace the values of these keys; takes what `Attributes` is made from, pairs, and keywords."""
         for source in (other, more):
-            new = source if isinstance(source, Attributes) else Attributes(dict(source))
-            for key, values in new.to_dict().items():
-                self.set_all(key, values)
+            plain = source.to_dict() if isinstance(source, Attributes) else dict(source)
+            for key, value in plain.items():
+                if not isinstance(value, (str, list, tuple)):
+                    raise _wrong_value(key, value)
+                self.set_all(key, (value,) if isinstance(value, str) else value)
 
     def copy(self) -> Attributes:
         """A copy that shares nothing: a change of one never shows in the other."""

@@ -325,3 +325,13 @@ def test_html_escapes_keys_and_values() -> None:
     assert "<script" not in page
     assert page.count("&lt;script&gt;") == 3
     page.encode()  # a notebook is UTF-8
+
+
+def test_update_takes_all_that_attributes_are_made_from() -> None:
+    attributes = mv.Attributes({"Tag": ["old", "older"], "Kept": "yes"})
+    attributes.update({"tag": ["a", "b"]}, source="web")
+    assert attributes.to_dict() == {"Tag": ["a", "b"], "Kept": ["yes"], "Source": ["web"]}
+    attributes.update(mv.Attributes({"Source": ["x", "y"]}))
+    assert attributes.get_all("source") == ["x", "y"]
+    with pytest.raises(TypeError, match="a value is a str or a list of str, not int"):
+        attributes.update({"tag": 1})

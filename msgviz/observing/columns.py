@@ -160,17 +160,22 @@ class Columns:
     def __len__(self) -> int:
         return len(self.time.view())
 
-    def extend(self, flat: list[Any], first_id: int, clock: int, replays: dict[str, str]) -> None:
-        """Add events as they were recorded; their times and `clock` add up to nanoseconds since 1970."""
+    def extend(self, flat: list[Any], count: int, first_id: int, clock: int, replays: dict[str, str]) -> int:
+        """Add the first `count` of the events that were recorded; gives the bytes of their bodies.
+
+        Their times and `clock` add up to nanoseconds since 1970.
+        """
         for column in vars(self).values():
             if isinstance(column, _Array):
-                column.reserve(len(flat) // FIELDS)
-        step = _BLOCK * FIELDS
-        for start in range(0, len(flat), step):
-            block = flat[start : start + step]
-            self._extend_block(block, first_id + start // FIELDS, clock, replays)
+                column.reserve(count)
+        kept = 0
+        for start in range(0, count, _BLOCK):
+            end = min(start + _BLOCK, count)
+            block = flat[start * FIELDS : end * FIELDS]
+            kept += self._extend_block(block, first_id + start, clock, replays)
+        return kept
 
-    def _extend_block(self, flat: list[Any], first_id: int, clock: int, replays: dict[str, str]) -> None:
+    def _extend_block(self, flat: list[Any], first_id: int, clock: int, replays: dict[str, str]) -> int:
         count = len(flat) // FIELDS
         began = np.fromiter(flat[TIME::FIELDS], np.int64, count)
         ids: list[str] = flat[ID::FIELDS]
@@ -190,12 +195,15 @@ class Columns:
         bodies = flat[BODY::FIELDS]
         try:
             sizes = np.fromiter(map(len, bodies), np.int64, count)
+            kept = int(sizes.sum())
         except TypeError:  # some were too large to be kept: their size stands in their place
             sizes = np.array([b if b.__class__ is int else len(b) for b in bodies], np.int64)
             bodies = [None if b.__class__ is int else b for b in bodies]
+            kept = sum(len(b) for b in bodies if b is not None)
         self.size.extend(sizes)
         self.body.extend(_objects(bodies))
         self.attributes.extend(np.fromiter(map(FrozenAttributes, flat[VALUES::FIELDS]), object, count))
+        return kept
 
     def _extend_failures(self, failures: list[Failure | None], count: int) -> None:
         if not any(failures):

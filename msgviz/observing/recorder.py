@@ -137,16 +137,13 @@ class Recorder:
         count = count if most is None else min(count, most)
         if not count:
             return
-        new = flat[: count * FIELDS]
-        # Threads may go on recording: they only add to the end.
-        del flat[: count * FIELDS]
         clock = time.time_ns() - time.perf_counter_ns()
-        columns = self._columns
-        at, first_id = len(columns), self._next_id
-        self._next_id += count
         with no_collection():
-            columns.extend(new, first_id, clock, self._replays)
-        sealed = int(columns.kept_bytes(at).sum()) + count * PER_EVENT
+            kept = self._columns.extend(flat, count, self._next_id, clock, self._replays)
+            # Threads may go on recording meanwhile: they only add to the end.
+            del flat[: count * FIELDS]
+        self._next_id += count
+        sealed = kept + count * PER_EVENT
         self._bytes += sealed
         self._unsealed -= sealed
         if not flat:
