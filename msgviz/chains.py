@@ -56,8 +56,7 @@ class Chain(Sequence[Layer]):
         return [layer.name for layer in self._layers]
 
     def __repr__(self) -> str:
-        ends = ("publish", None) if self.outgoing else ("server", None)
-        return " → ".join([ends[0], *self.names])
+        return " → ".join(["publish" if self.outgoing else "server", *self.names])
 
     def _repr_html_(self) -> str:
         first = "publish" if self.outgoing else "server"

@@ -20,8 +20,6 @@ from typing import Any
 import pandas as pd
 
 import msgviz as mv
-from msgviz.message import wrap
-from msgviz.topic import MessageWriter
 
 BODY = b"x" * 100
 WAITING = 1024
@@ -309,8 +307,6 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=1_000_000, help="events of the log (default 1000000)")
     options = parser.parse_args()
     number, rounds = options.messages, options.rounds
-    assert MessageWriter
-    assert wrap
     for concurrency in (1, 10):
         at = f"concurrency {concurrency}"
         sides = (bare_floor, floor, memory, task_per_message, observed)
