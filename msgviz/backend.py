@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from msgviz.dead_letters import Redrive, dead_letter_topic
 from msgviz.decorator import check_decorators, decorate_topic
-from msgviz.errors import BackendClosed
-from msgviz.message import Source
+from msgviz.errors import BackendClosed, Unsupported
+from msgviz.message import Message, Source
 from msgviz.server import Backoff, BackoffLike, Server
 from msgviz.topic import Topic
 
@@ -41,6 +41,29 @@ class Features:
     """A message that used up its attempts goes to a dead-letter topic."""
     addressable_subscriptions: bool
     """A message can be sent to one subscription of a topic alone (`Topic.to_subscription`)."""
+    keeps_unsubscribed: bool
+    """A message published before its topic has a subscription waits for the first one."""
+
+    def check(self, backend: str, message: Message, delay: float) -> None:
+        """Refuse what the system would: `Unsupported` for a delay, `ValueError` for a message too large."""
+        if delay > self.max_delay:
+            limit = (
+                f"the longest delay of a message is {self.max_delay:g} s, not {delay:g} s"
+                if self.max_delay
+                else "cannot delay a message"
+            )
+            raise Unsupported(backend, limit)
+        if self.max_body is not None and len(message.body) > self.max_body:
+            raise ValueError(
+                f"{backend}: a body has at most {self.max_body} bytes, not {len(message.body)}: "
+                "send a reference to where it is kept instead"
+            )
+        values = message.freeze()
+        if self.max_attributes is not None and len(values) > self.max_attributes:
+            raise ValueError(
+                f"{backend}: a message has at most {self.max_attributes} attributes, not {len(values)}: "
+                f"{', '.join(list(values)[:20])}"
+            )
 
 
 class Backend(ABC):
@@ -109,6 +132,39 @@ class Backend(ABC):
             source, concurrency=concurrency, backoff=backoff, decorators=check_decorators(decorators)
         )
 
+    async def redrive(
+        self,
+        topic: str | Server,
+        *,
+        subscription: str = "default",
+        limit: int | None = None,
+        rate: float | None = None,
+        progress: Callable[[int], None] | None = None,
+        to_topic: bool = False,
+    ) -> int:
+        """Move the dead letters of a subscription back to it; returns how many were moved.
+
+        `topic` may be the server of the subscription. Moves at most `limit` letters, at most `rate` of
+        them a second, and calls `progress` with their number after each. A letter leaves the dead-letter
+        topic when the system has taken it at its source: none is lost. One that dies again meanwhile is
+        not moved again.
+
+        Raises `Unsupported` where a subscription cannot be addressed; `to_topic` then sends its letters to
+        the whole topic, where every subscription gets them.
+        """
+        self.check_open()
+        if isinstance(topic, Server):
+            source = Source(topic.topic, topic.subscription)
+        else:
+            source = Source(check_name(topic, "topic"), check_name(subscription, "subscription"))
+        target = self.open_topic(source.topic)
+        if not to_topic:
+            target = target.to_subscription(source.subscription)
+        server = self.open_server(
+            Source(dead_letter_topic(source), "default"), concurrency=1, backoff=Redrive.WAIT, decorators=()
+        )
+        return await Redrive(target, limit=limit, rate=rate, progress=progress).run(server)
+
     def check_open(self) -> None:
         """Raise `BackendClosed` after `close`."""
         if self.closed:
@@ -133,24 +189,6 @@ def check_name(name: str, what: str) -> str:
     if not name.strip():
         raise ValueError(f"the name of a {what} is not empty")
     return name
-
-
-def dead_letter_topic(source: Source) -> str:
-    """The name of the topic that takes what a subscription gave up on."""
-    return f"{source.topic}.{source.subscription}.dead"
-
-
-def dead_letter_attributes(source: Source, attempts: int, error: BaseException) -> dict[str, str]:
-    """The attributes that tell, on a dead letter, where it comes from and why it is dead."""
-    reason = type(error).__name__
-    with suppress(Exception):  # an error whose own __str__ fails is still a reason
-        reason = f"{reason}: {error}"
-    return {
-        "Dead-Letter-Reason": reason if len(reason) <= 1000 else reason[:999] + "…",
-        "Dead-Letter-Topic": source.topic,
-        "Dead-Letter-Subscription": source.subscription,
-        "Dead-Letter-Attempts": str(attempts),
-    }
 
 
 ANY_DELAY = math.inf

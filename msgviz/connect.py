@@ -23,6 +23,13 @@ class _Own(NamedTuple):
 
 _OWN = {
     "memory": _Own("msgviz.backends.memory", "MemoryBackend", None),
+    "sqlite": _Own("msgviz.backends.sqlite", "SqliteBackend", None),
+    "nats": _Own("msgviz.backends.nats", "NatsBackend", "nats"),
+    "amqp": _Own("msgviz.backends.amqp", "AmqpBackend", "amqp"),
+    "redis": _Own("msgviz.backends.redis", "RedisBackend", "redis"),
+    "aws": _Own("msgviz.backends.aws", "AwsBackend", "aws"),
+    "gcp": _Own("msgviz.backends.gcp", "GcpBackend", "gcp"),
+    "kafka": _Own("msgviz.backends.kafka", "KafkaBackend", "kafka"),
 }
 
 

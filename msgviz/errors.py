@@ -8,6 +8,7 @@
     ├── UnknownBackend      no backend answers to this URL scheme (also a ValueError)
     ├── MissingExtra        a client library is not installed (also an ImportError)
     ├── ConnectionFailed    the system could not be reached, or refused (also a ConnectionError)
+    ├── NotFound            a topic or subscription does not exist (also a LookupError)
     ├── DecodeError         a layer could not undo its encoding of a body (also a ValueError)
     └── LogFileError        a saved log could not be read (also a ValueError)
 
@@ -66,6 +67,10 @@ class MissingExtra(MsgvizError, ImportError):
 
 class ConnectionFailed(MsgvizError, ConnectionError):
     """The messaging system could not be reached, or turned us away."""
+
+
+class NotFound(MsgvizError, LookupError):
+    """A topic or subscription does not exist, and was not to be made."""
 
 
 class DecodeError(MsgvizError, ValueError):

@@ -101,6 +101,13 @@ class Server(ABC):
     def abandon(self, slots: Sequence[int]) -> None:
         """Give back the messages of workers that did not end when cancelled."""
 
+    async def end(self) -> None:
+        """Let go of what the workers shared; called when all of them have ended."""
+
+    def looks_empty(self) -> bool | None:
+        """Whether no message was there at the last look; None where nobody can tell."""
+        return None
+
     @property
     def stopping(self) -> bool:
         """Whether workers should take no more messages."""
@@ -160,6 +167,16 @@ class Server(ABC):
             stuck = [slot for slot, worker in enumerate(self._workers) if not worker.done()]
             if stuck:
                 self.abandon(stuck)
+            await self.end()
+
+    def _ends_worker(self) -> bool:
+        """Whether a cancellation is the server's; one that a receiver asked for itself is taken back."""
+        task = asyncio.current_task()
+        if task is None or (self._stopping and task.cancelling()):
+            return True
+        while task.cancelling():
+            task.uncancel()
+        return False
 
     def start(self, receiver: Receiver) -> None:
         """Serve in the background of the running loop; called again, swap the receiver.

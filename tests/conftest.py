@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 
@@ -17,3 +18,20 @@ def require(condition: object, reason: str) -> None:
     if os.environ.get("MSGVIZ_REQUIRE") == "all":
         pytest.fail(f"MSGVIZ_REQUIRE=all: {reason}", pytrace=False)
     pytest.skip(reason)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what tests recorded with `record_property`: figures of crash tests, checks that do not apply."""
+    told: dict[str, list[str]] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in getattr(report, "user_properties", ()):
+                told.setdefault(name, []).append(str(value))
+    for name, title in (
+        ("crash", "crash tests on real servers"),
+        ("not applicable", "conformance checks that do not apply"),
+    ):
+        if name in told:
+            terminalreporter.section(title)
+            for line in sorted(set(told[name])):
+                terminalreporter.write_line(line)

@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the bottom up. A module imports from its own layer and from those below it.
 LAYERS = [
-    {"attributes", "backend", "connect", "decorator", "errors"}
-    | {"html", "message", "receiver", "server", "topic"},
+    {"attributes", "backend", "client", "connect", "dead_letters", "decorator", "errors"}
+    | {"html", "message", "pull", "receiver", "server", "topic", "urls"},
     {"backends", "decorators"},
     {"observing"},
     {"chains", "log", "replay"},
@@ -28,6 +28,12 @@ LAYERS = [
 ]
 FRAMES = {"numpy", "pandas", "pyarrow"}
 THIRD_PARTY = {  # what a module, or all that is in a package, may import; one that is not here: nothing
+    "backends.amqp": {"aio_pika", "aiormq"},
+    "backends.aws": {"aiobotocore", "botocore"},
+    "backends.gcp": {"google", "grpc"},
+    "backends.kafka": {"aiokafka"},
+    "backends.nats": {"nats"},
+    "backends.redis": {"redis"},
     "decorators.base64": {"pybase64"},
     "decorators.lz4": {"lz4"},
     "observing": FRAMES,
@@ -184,7 +190,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error(name: str) -> None:
 def test_the_public_names_change_only_on_purpose() -> None:
     assert " ".join(msgviz.__all__) == (
         "Attributes Backend BackendClosed Backoff ConnectionFailed Dashboard DecodeError Features "
-        "Inspector LogFileError Message MessageLog MessageTable MessageWriter MissingExtra MsgvizError "
+        "Inspector LogFileError Message MessageLog MessageTable MessageWriter MissingExtra MsgvizError NotFound "
         "Publisher Receiver ReceiverDecorator Replayer Server ServerClosed Source Topic TopicDecorator "
         "UnknownBackend Unsupported WriterClosed canonical_key chain connect observe"
     )

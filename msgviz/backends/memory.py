@@ -21,7 +21,8 @@ from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from msgviz.attributes import Values
-from msgviz.backend import ANY_DELAY, Backend, Features, check_name, dead_letter_attributes, dead_letter_topic
+from msgviz.backend import ANY_DELAY, Backend, Features, check_name
+from msgviz.dead_letters import dead_letter_attributes, dead_letter_topic
 from msgviz.message import Message, Source, wrap
 from msgviz.server import BackoffLike, Server, Turn, as_backoff
 from msgviz.topic import Topic
@@ -292,15 +293,6 @@ class MemoryServer(Server):
                     await asyncio.sleep(0)
                     left = turn.begin()
 
-    def _ends_worker(self) -> bool:
-        """Whether a cancellation is the server's; one that a receiver asked for itself is taken back."""
-        task = asyncio.current_task()
-        if task is None or (self._stopping and task.cancelling()):
-            return True
-        while task.cancelling():
-            task.uncancel()
-        return False
-
     def _again(self, message: Message, body: bytes, values: Values, error: BaseException) -> None:
         """Have a failed message delivered again, or make it a dead letter."""
         attempt = message.attempt
@@ -317,6 +309,10 @@ class MemoryServer(Server):
         letter.attributes.update(dead_letter_attributes(self.source, attempt, error))
         for queue in self._backend.hub(dead_letter_topic(self.source)).queues:
             queue.put(_message(body, letter.freeze(), message.tag))
+
+    def looks_empty(self) -> bool:
+        """Whether no message is ready."""
+        return not self._queue
 
     def wake(self) -> None:
         """Make idle workers look at `stopping`."""
@@ -347,6 +343,7 @@ class MemoryBackend(Backend):
         counts_attempts=True,
         dead_letter=True,
         addressable_subscriptions=True,
+        keeps_unsubscribed=True,
     )
 
     def __init__(self, *, capacity: int | None = None) -> None:
