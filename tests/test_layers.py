@@ -190,7 +190,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error(name: str) -> None:
 def test_the_public_names_change_only_on_purpose() -> None:
     assert " ".join(msgviz.__all__) == (
         "Attributes Backend BackendClosed Backoff ConnectionFailed Dashboard DecodeError Features "
-        "Inspector LogFileError Message MessageLog MessageTable MessageWriter MissingExtra MsgvizError NotFound "
-        "Publisher Receiver ReceiverDecorator Replayer Server ServerClosed Source Topic TopicDecorator "
-        "UnknownBackend Unsupported WriterClosed canonical_key chain connect observe"
+        "Inspector LogFileError Message MessageLog MessageTable MessageWriter MissingExtra MsgvizError "
+        "NotFound Publisher Receiver ReceiverDecorator Replayer Server ServerClosed Source Topic "
+        "TopicDecorator UnknownBackend Unsupported WriterClosed canonical_key chain connect observe"
     )
