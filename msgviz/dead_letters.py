@@ -48,7 +48,7 @@ class _DiedAgain(Exception):
 class Redrive:
     """One run that moves dead letters to `target`; see `Backend.redrive`."""
 
-    WAIT = 60.0  # seconds until a letter that stays is looked at again: longer than the run should take
+    WAIT = 1.0  # seconds until a letter that stays is there again
     IDLE = 1.0  # seconds without a letter after which a server that cannot tell is taken to have no more
 
     def __init__(
@@ -102,7 +102,7 @@ class Redrive:
 
     async def _move(self, letter: Message) -> None:
         if self._done.is_set():
-            await asyncio.Event().wait()  # until the shutdown gives it back
+            await _given_back()
         self._busy = True
         began = time.monotonic()
         try:
@@ -114,9 +114,9 @@ class Redrive:
             message.attributes[REDRIVEN] = self._run
             try:
                 await self._target.send(message, 0.0)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  whatever it is, the caller of redrive gets it
                 self._fail(error)
-                raise
+                await _given_back()
             self._moved += 1
             if self._progress is not None:
                 try:
@@ -134,3 +134,8 @@ class Redrive:
     def _fail(self, error: Exception) -> None:
         self._failure = error
         self._done.set()
+
+
+async def _given_back() -> None:
+    """Wait for the shutdown, which cancels this and so gives the letter back, as if nobody had taken it."""
+    await asyncio.Event().wait()

@@ -111,9 +111,9 @@ def test_ctrl_enter_publishes_and_leaves_the_notebook_alone(lab: Lab) -> None:
     book, form = open_form(lab)
     form.get_by_test_id("kind-text").click()
     text = form.get_by_test_id("text")
-    text.fill("first")
+    text.fill("1st")
     text.press("Control+Enter")
-    expect(form.get_by_test_id("message-id")).to_be_visible()
+    expect(form.get_by_test_id("result")).to_contain_text("3 B")
     text.fill("dd")  # "d d" would delete the cell
     text.press("Enter")
     text.press_sequentially("dd")
@@ -122,7 +122,7 @@ def test_ctrl_enter_publishes_and_leaves_the_notebook_alone(lab: Lab) -> None:
     text.fill("dd\ndd")
     text.press("Control+Enter")
     expect(form.get_by_test_id("result")).to_contain_text("5 B")
-    assert book.evaluate(BODIES) == ["first", "dd\ndd"]
+    assert book.evaluate(BODIES) == ["1st", "dd\ndd"]
 
 
 def test_a_failed_publish_says_why_and_keeps_the_form(lab: Lab) -> None:
