@@ -45,7 +45,7 @@ class Features:
     """A message published before its topic has a subscription waits for the first one."""
 
     def check(self, backend: str, message: Message, delay: float) -> None:
-        """Refuse what the system would: `Unsupported` for a delay, `ValueError` for a message too large."""
+        """Refuse what the system would: `Unsupported` for what it cannot do, `ValueError` for too much."""
         if delay > self.max_delay:
             limit = (
                 f"the longest delay of a message is {self.max_delay:g} s, not {delay:g} s"
@@ -58,7 +58,17 @@ class Features:
                 f"{backend}: a body has at most {self.max_body} bytes, not {len(message.body)}: "
                 "send a reference to where it is kept instead"
             )
+        if not self.binary_body:
+            try:
+                message.body.decode("utf-8")
+            except UnicodeDecodeError as error:
+                limit = "a body is text in UTF-8: have the base64 decorator encode other bytes"
+                raise Unsupported(backend, limit) from error
         values = message.freeze()
+        if not self.multi_valued_attributes:
+            for key, value in values.items():
+                if not isinstance(value, str):
+                    raise Unsupported(backend, f"an attribute has one value; {key!r} has {len(value)}")
         if self.max_attributes is not None and len(values) > self.max_attributes:
             raise ValueError(
                 f"{backend}: a message has at most {self.max_attributes} attributes, not {len(values)}: "

@@ -33,6 +33,8 @@ class ClientBackend(Backend):
 
     OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {"timeout": float, "create": switch}
     """The options that every one of these has, and how to read each from the text of a URL."""
+    publish_timeout: float | None = None
+    """Seconds that one publish may take; None for `timeout`."""
 
     def __init__(self, safe_url: str, *, timeout: float = 5.0, create: bool = True) -> None:
         super().__init__()
@@ -144,7 +146,7 @@ class ClientBackend(Backend):
         self._sending += 1
         try:
             await self.ready(topic.name)
-            await self.call(topic.put(message, delay))
+            await self.call(topic.put(message, delay), timeout=self.publish_timeout)
         except Exception as error:
             if self.closed and not isinstance(error, BackendClosed):
                 raise BackendClosed(self.name) from error

@@ -27,6 +27,7 @@ _OWN = {
     "nats": _Own("msgviz.backends.nats", "NatsBackend", "nats"),
     "amqp": _Own("msgviz.backends.amqp", "AmqpBackend", "amqp"),
     "redis": _Own("msgviz.backends.redis", "RedisBackend", "redis"),
+    "rediss": _Own("msgviz.backends.redis", "RedisBackend", "redis"),
     "aws": _Own("msgviz.backends.aws", "AwsBackend", "aws"),
     "gcp": _Own("msgviz.backends.gcp", "GcpBackend", "gcp"),
     "kafka": _Own("msgviz.backends.kafka", "KafkaBackend", "kafka"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 import uuid
 from collections.abc import Callable
@@ -69,8 +70,10 @@ class Redrive:
         self._progress = progress
         self._run = uuid.uuid4().hex[:12]
         self._moved = 0
+        self._unmarked: set[bytes] = set()
         self._busy = False
         self._looked = time.monotonic()  # when it last had a letter
+        self._stayed: float | None = None  # since when all letters were such as stay
         self._failure: BaseException | None = None
         self._done = asyncio.Event()
 
@@ -95,6 +98,9 @@ class Redrive:
         return self._moved
 
     def _no_more(self, server: Server) -> bool:
+        # Those that stay come again and again, so that a server that waits for them never finds nothing.
+        if self._stayed is not None and time.monotonic() - self._stayed > 2 * self.WAIT:
+            return True
         empty = server.looks_empty()
         if empty is None:
             return time.monotonic() - self._looked > self.IDLE
@@ -106,14 +112,18 @@ class Redrive:
         self._busy = True
         began = time.monotonic()
         try:
-            if letter.attributes.get(REDRIVEN) == self._run:
+            if letter.attributes.get(REDRIVEN) == self._run or (
+                self._unmarked and _digest(letter) in self._unmarked
+            ):
+                self._stayed = self._stayed or began
                 raise _DiedAgain
+            self._stayed = None
             message = wrap(letter.body, letter.freeze())
             for key in LETTER_ATTRIBUTES:
                 message.attributes.pop(key, None)
             message.attributes[REDRIVEN] = self._run
             try:
-                await self._target.send(message, 0.0)
+                await self._send(message)
             except Exception as error:  # noqa: BLE001  whatever it is, the caller of redrive gets it
                 self._fail(error)
                 await _given_back()
@@ -131,9 +141,27 @@ class Redrive:
             self._looked = time.monotonic()
             self._busy = False
 
+    async def _send(self, message: Message) -> None:
+        try:
+            await self._target.send(message, 0.0)
+        except ValueError:
+            # It may have as many attributes as there can be: by what it is we know it again, then.
+            del message.attributes[REDRIVEN]
+            await self._target.send(message, 0.0)
+            self._unmarked.add(_digest(message))
+
     def _fail(self, error: Exception) -> None:
         self._failure = error
         self._done.set()
+
+
+def _digest(message: Message) -> bytes:
+    """What a message is, apart from what the dead-letter topic and a redrive wrote on it."""
+    attributes = message.attributes.to_dict()
+    for key in (REDRIVEN, *LETTER_ATTRIBUTES):
+        attributes.pop(key, None)
+    kept = repr(sorted(attributes.items())).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(b"%d:%b%b" % (len(message.body), message.body, kept)).digest()
 
 
 async def _given_back() -> None:

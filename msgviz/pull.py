@@ -125,7 +125,7 @@ class PullServer(Server):
                 try:
                     await self._begin()
                 except BackendClosed:
-                    if self._stopping:  # closed before it came to serving
+                    if self._stopping or self.backend.closed:  # before it came to serving
                         return
                     raise
         turn = Turn(self.concurrency)
