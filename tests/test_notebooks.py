@@ -43,6 +43,25 @@ OUTCOMES: dict[str, tuple[str, Any]] = {
             "not landed": [125, 791, 1925, 4204, 4308],
         },
     ),
+    "02_backends.ipynb": (
+        """{
+            "same": bool(
+                pictures.drop(columns="typical", level=1)
+                .T.groupby(level=1).nunique().eq(1).all(axis=None)
+            ),
+            "attempts": pictures["NATS", "attempts"].tolist(),
+            "dead": [log.count_states()["dead"] for log in (memory, sqlite, nats)],
+            "mended": mended,
+            "ended": server.returncode is not None,
+        }""",
+        {
+            "same": True,
+            "attempts": [15, 12, 11],
+            "dead": [1, 1, 1],
+            "mended": [{"number": 7, "amount": -5}],
+            "ended": True,
+        },
+    ),
 }
 
 
