@@ -20,7 +20,8 @@ _END = _BOX + ";border-color:var(--jp-brand-color1,#1976d2);border-width:2px"
 _NOTE = "color:var(--jp-ui-font-color2,#666)"
 
 
-_NO_LAYERS = ("_ThreadReceiver", "UndecodedObserver")  # they are how it is done, not what was asked for
+# They are how it is done, not what was asked for.
+_NO_LAYERS = ("_ThreadReceiver", "UndecodedObserver", "TopicProbe", "ReceiverProbe")
 
 
 @dataclass(frozen=True, slots=True)

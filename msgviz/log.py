@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Self
 
 from msgviz import html
 from msgviz.errors import LogFileError
+from msgviz.lineage import Lineage, lineage
 from msgviz.message import Message, preview
 from msgviz.observing import detail as details
 from msgviz.observing import storage
+from msgviz.observing.breakpoints import Breakpoint
 from msgviz.observing.detail import MessageDetail
 from msgviz.observing.recorder import Recorder
 from msgviz.receiver import Receiver
 from msgviz.replay import Edit, Progress, ReplayReport, replay
+from msgviz.resume import resume
 from msgviz.topic import Topic
 
 
@@ -106,6 +110,56 @@ class MessageLog(Recorder):
             dry_run=dry_run,
             progress=progress,
         )
+
+    def lineage(self, message_id: str) -> Lineage:
+        """The whole conversation of a message as a tree: a DataFrame that draws itself.
+
+        `KeyError` for an unknown message.
+        """
+        return lineage(self, message_id)
+
+    async def resume(
+        self,
+        message_id: str,
+        *,
+        layer: int | str | None = None,
+        side: str = "publish",
+        edit: Callable[[Message], Message | None] | None = None,
+    ) -> str:
+        """Send a recorded message on from a layer of its chain, as it came there; returns its new id.
+
+        `layer`: a name or a depth in `layers`, the outermost where there is none. `side`: "publish", or
+        "receive" to call that layer of the receiver, and raise what it raises. `edit`: a function that
+        changes the message, or gives another to send instead. `KeyError` for an unknown message,
+        `LookupError` for one whose layers were not observed, or that did not come to this one.
+        """
+        return await resume(self, message_id, layer, side, edit)
+
+    def breakpoint(
+        self,
+        condition: str = "",
+        *,
+        side: str | None = None,
+        layer: str | int | None = None,
+        timeout: float = 60.0,
+    ) -> Breakpoint:
+        """Hold every live message that matches, and let all others pass.
+
+        `condition`: an expression over `topic`, `subscription`, `operation`, `message_id`, `attempt`,
+        `size`, `text`, `body`, `attributes` (``attributes.str['Source']`` is the first value) and others, as
+        `DataFrame.query` takes it; nothing for every message. `side`: "publish", "receive", or both. `layer`:
+        the name or the depth of a layer, for a chain observed with ``layers=True``; the message is held in
+        front of it. A held message goes on by itself after `timeout` seconds, and when its server shuts
+        down; `holds` tells. Give it back with `remove`, or use it as ``with log.breakpoint(…) as bp:``.
+        """
+        if layer is not None:
+            known = {n: d for s, n, d in sorted(self.ledger.layers) if side in (None, s)}
+            if layer not in known and layer not in known.values():
+                there = ", ".join(sorted(known)) or "none: observe a chain with layers=True"
+                raise ValueError(f"there is no layer {layer!r}; there are {there}")
+        point = Breakpoint(self.stops, condition, side, layer, timeout)
+        self.stops.add(point)
+        return point
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all events to a Parquet file, which `load` reads and any other tool can."""

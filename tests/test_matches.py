@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import msgviz as mv
-from msgviz.widgets._matches import Condition, Matches, QueryError
+from msgviz.observing.expression import QueryError
+from msgviz.widgets._matches import Condition, Matches
 
 
 @pytest.fixture(scope="module")

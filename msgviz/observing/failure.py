@@ -11,6 +11,19 @@ _MOST_STACKS = 1_000
 _stacks: dict[tuple[tuple[str, int], ...], str] = {}
 
 
+class Dropped(BaseException):
+    """A person dropped the message at a breakpoint. An observer takes it: nobody else gets to see it.
+
+    No layer is to handle it, so it is no `Exception`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("dropped at a breakpoint")
+
+
+DROPPED = f"{Dropped.__module__}.{Dropped.__qualname__}"
+
+
 class Failure:
     """How a publish or a receive did not end well: the outcome, the error's class, text and stack."""
 

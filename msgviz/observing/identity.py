@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from itertools import count
 
 from msgviz.attributes import Values
+from msgviz.message import Message
 
 ID_ATTRIBUTE = "Msgviz-Id"
 
@@ -71,3 +72,18 @@ def read_identity(values: Values) -> tuple[str, str, str] | None:
     except ValueError:
         return None
     return (conversation, message_id, parent) if conversation and message_id else None
+
+
+def identify(message: Message) -> tuple[str, str, str]:
+    """The identity of a message that carries none: its tag, which it keeps through all its attempts."""
+    if message.tag is None:
+        message_id = new_id()
+        tag = f"{conversation_of(message.freeze(), message_id)}.{message_id}."
+        layer: Message | None = message
+        while layer is not None:  # what the server gave is delivered again, not what a decoder made of it
+            layer.tag = tag
+            layer = getattr(layer, "made_from", None)
+    else:
+        tag = message.tag
+    conversation, message_id, parent = tag.split(".")
+    return conversation, message_id, parent

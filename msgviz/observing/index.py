@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from msgviz.observing.columns import STR, Codes, Columns, categorical
-from msgviz.observing.failure import Failure
+from msgviz.observing.failure import DROPPED, Failure
 from msgviz.observing.places import PUBLISH, Place
 
 STATES = ("pending", "in_flight", "ok", "retrying", "dead", "replayed", "resolved")
@@ -111,7 +111,9 @@ class MessageIndex:
                 else:
                     row.last_error = _line(failure)
                     limit = place.max_attempts
-                    if limit is None or attempt < limit or failure.given_back:
+                    if failure.error_type == DROPPED:
+                        row.dead |= bit
+                    elif limit is None or attempt < limit or failure.given_back:
                         row.retrying |= bit
                     else:
                         row.dead |= bit

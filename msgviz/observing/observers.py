@@ -5,23 +5,36 @@ They record what passes where they stand, and are the only way events get into a
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from time import perf_counter_ns
 from typing import Any, Self, TypeVar, cast, overload
 
 from msgviz.backend import Backend
+from msgviz.decorator import check_decorators
 from msgviz.errors import MsgvizError
 from msgviz.message import Message, Source
-from msgviz.observing.failure import Failure
+from msgviz.observing.breakpoints import PUBLISH, RECEIVE, At
+from msgviz.observing.failure import Dropped, Failure
 from msgviz.observing.identity import (
     ID_ATTRIBUTE,
     conversation_of,
+    identify,
     new_id,
     publishing,
     read_identity,
     receiving,
 )
 from msgviz.observing.places import Place
+from msgviz.observing.probes import (
+    Probe,
+    layer_name,
+    probe_decoders,
+    probe_encoders,
+    probe_receiver,
+    probe_topic,
+    second_layer,
+)
 from msgviz.observing.recorder import PER_EVENT, Recorder
 from msgviz.receiver import Receiver, ReceiverDecorator
 from msgviz.server import BackoffLike, Server
@@ -31,28 +44,33 @@ T = TypeVar("T", Topic, Server, Backend)
 
 
 @overload
-def observe(thing: T, log: Recorder, *, propagate: bool = True) -> T: ...
+def observe(thing: T, log: Recorder, *, propagate: bool = True, layers: bool = False) -> T: ...
 @overload
-def observe(thing: Receiver, log: Recorder, *, propagate: bool = True) -> ReceiverDecorator: ...
-def observe(thing: Any, log: Recorder, *, propagate: bool = True) -> Any:
+def observe(
+    thing: Receiver, log: Recorder, *, propagate: bool = True, layers: bool = False
+) -> ReceiverDecorator: ...
+def observe(thing: Any, log: Recorder, *, propagate: bool = True, layers: bool = False) -> Any:
     """The same thing, a topic, receiver, server or backend, with what passes it recorded in `log`.
 
     Around a backend it stands outside the backend's own decorators: the log shows what the application
     published and received. With ``propagate=False`` no attribute is added to messages; what was
-    published is then linked to what was received in memory only.
+    published is then linked to what was received in memory only. With ``layers=True`` what each layer of
+    the chain makes of a message is recorded too, in ``log.layers``.
     """
     if not isinstance(log, Recorder):
         raise TypeError(f"observe records into a MessageLog, not {type(log).__name__}")
     if getattr(thing, "observed_by", None) is log:
         return thing
     if isinstance(thing, Topic):
+        if layers:
+            thing = probe_topic(thing, log.ledger)
         return ObservedTopic(thing, log, propagate=propagate)
     if isinstance(thing, Backend):
-        return ObservedBackend(thing, log, propagate=propagate)
+        return ObservedBackend(thing, log, propagate=propagate, layers=layers)
     if isinstance(thing, Server):
-        return ObservedServer(thing, log)
+        return ObservedServer(thing, log, layers=layers)
     if callable(thing):
-        return ObservedReceiver(thing, log)
+        return ObservedReceiver(probe_receiver(thing, log.ledger) if layers else thing, log)
     raise TypeError(f"observe takes a topic, a receiver, a server or a backend, not {type(thing).__name__}")
 
 
@@ -101,6 +119,14 @@ class ObservedTopic(TopicDecorator):
         log = self.observed_by
         if self._version != log.places.version:
             self._settle_in()
+        if log.stops:
+            further = second_layer(self.next, log.ledger)
+            at = At(PUBLISH, layer_name(self.next), -1, self.name, self._only, message_id, 1, further)
+            held = await _hold(log, message, at, self._number, (conversation, message_id, parent))
+            if held is None:
+                return
+            message = held
+            message.freeze()
         values = message._values
         body = message.body
         message.tag = identity = f"{conversation}.{message_id}.{parent}"
@@ -114,7 +140,8 @@ class ObservedTopic(TopicDecorator):
             await self.next.send(message, delay)
         except BaseException as error:
             failure = Failure.of(error)
-            raise
+            if not isinstance(error, Dropped):
+                raise
         finally:
             ended = perf_counter_ns()
             if token is not None:
@@ -162,11 +189,19 @@ class ObservedReceiver(ReceiverDecorator):
         # The tag first: without propagation, an identity that came along is that of another message.
         identity = None if message.tag is not None else read_identity(values)
         if identity is None:
-            identity = _identify(message)
+            identity = identify(message)
         conversation, message_id, parent = identity
         if message.source is not self._source:
             self._settle_in(message.source)
         place = self._place
+        if self.observed_by.stops:
+            where = (place.topic, place.subscription, message_id, message.attempt)
+            at = At(RECEIVE, layer_name(self.next), -1, *where)
+            held = await _hold(self.observed_by, message, at, place.number, identity)
+            if held is None:
+                return
+            message = held
+            values = message.freeze()
         body = message.body
         failure = None
         token = receiving.set(identity)
@@ -176,7 +211,8 @@ class ObservedReceiver(ReceiverDecorator):
             await self.receive(message)
         except BaseException as error:
             failure = Failure.of(error)
-            raise
+            if not isinstance(error, Dropped):
+                raise
         finally:
             ended = perf_counter_ns()
             receiving.reset(token)
@@ -223,13 +259,35 @@ class UndecodedObserver(ReceiverDecorator):
                 ended = perf_counter_ns()
                 values, log = message.freeze(), self._log
                 identity = None if message.tag is not None else read_identity(values)
-                conversation, message_id, parent = identity or _identify(message)
+                conversation, message_id, parent = identity or identify(message)
                 place = log.places.receive(source.topic, source.subscription, source.max_attempts)
                 log.record(
                     (began, ended, place.number, message_id, parent, conversation, message.attempt,
                      Failure.of(error), values, message.body)
                 )  # fmt: skip
-            raise
+            if not isinstance(error, Dropped):
+                raise
+
+
+async def _hold(
+    log: Recorder, message: Message, at: At, number: int, identity: tuple[str, str, str]
+) -> Message | None:
+    """Hold a message where a breakpoint wants it; gives the one to go on with, None for none.
+
+    Where it goes no further, this is the event that says so.
+    """
+    began = perf_counter_ns()
+    try:
+        return await log.stops.hold(message, at)
+    except BaseException as error:
+        conversation, message_id, parent = identity
+        log.record(
+            (began, perf_counter_ns(), number, message_id, parent, conversation, message.attempt,
+             Failure.of(error), message.freeze(), message.body)
+        )  # fmt: skip
+        if isinstance(error, Dropped):
+            return None
+        raise
 
 
 def _was_recorded(error: BaseException | None, log: Recorder) -> bool:
@@ -251,6 +309,8 @@ _OBSERVED = ObservedReceiver.__call__.__code__
 class _Undecoded:
     """The decorator of `UndecodedObserver`."""
 
+    shown = False
+
     def __init__(self, log: Recorder) -> None:
         self.log = log
 
@@ -258,31 +318,23 @@ class _Undecoded:
         return UndecodedObserver(receiver, self.log)
 
 
-def _identify(message: Message) -> tuple[str, str, str]:
-    """The identity of a message that carries none: its tag, which it keeps through all its attempts."""
-    if message.tag is None:
-        message_id = new_id()
-        tag = f"{conversation_of(message.freeze(), message_id)}.{message_id}."
-        layer: Message | None = message
-        while layer is not None:  # what the server gave is delivered again, not what a decoder made of it
-            layer.tag = tag
-            layer = getattr(layer, "made_from", None)
-    else:
-        tag = message.tag
-    conversation, message_id, parent = tag.split(".")
-    return conversation, message_id, parent
-
-
 class ObservedServer(Server):
     """Serves through another server, with its receivers observed."""
 
-    def __init__(self, next: Server, log: Recorder) -> None:
+    def __init__(self, next: Server, log: Recorder, *, layers: bool = False) -> None:
         # Its life is that of the server inside: nothing of the base class's own state is used.
         self.next = next
         self.source = next.source
         self.observed_by = log
-        if next.decorators:
-            next.decorators = (*next.decorators, _Undecoded(log))
+        inner = next
+        while isinstance(inner, ObservedServer):  # by another log
+            inner = inner.next
+        if layers:
+            inner.decorators = probe_decoders(inner.decorators, log.ledger)
+        if inner.decorators:
+            inner.decorators = (*inner.decorators, _Undecoded(log))
+        log.servers[next.source] = self
+        log.stops.ending.discard((next.source.topic, next.source.subscription))
         log.places.expect(
             log.places.receive(next.source.topic, next.source.subscription, next.source.max_attempts)
         )
@@ -295,7 +347,7 @@ class ObservedServer(Server):
     @property
     def decorators(self) -> tuple[Any, ...]:  # type: ignore[override]
         """What receivers are wrapped in, inside the server."""
-        return tuple(d for d in self.next.decorators if not isinstance(d, _Undecoded))
+        return tuple(d for d in self.next.decorators if not isinstance(d, (_Undecoded, Probe)))
 
     @property
     def receiver(self) -> Receiver | None:  # type: ignore[override]
@@ -350,7 +402,8 @@ class ObservedServer(Server):
         self.next.on_end(callback)
 
     async def shutdown(self, timeout: float | None = None) -> None:
-        """Take no more messages, let those in flight finish, and end."""
+        """Take no more messages, let those in flight finish, and end. What breakpoints hold goes on."""
+        self.observed_by.stops.end(self.source.topic, self.source.subscription)
         await self.next.shutdown(timeout)
 
     def __repr__(self) -> str:
@@ -360,12 +413,13 @@ class ObservedServer(Server):
 class ObservedBackend(Backend):
     """A backend every topic and server of which is observed."""
 
-    def __init__(self, next: Backend, log: Recorder, *, propagate: bool = True) -> None:
+    def __init__(self, next: Backend, log: Recorder, *, propagate: bool = True, layers: bool = False) -> None:
         self.next = next
         self.name = next.name
         self.features = next.features
         self.observed_by = log
         self._propagate = propagate
+        self._layers = layers
 
     @property
     def closed(self) -> bool:  # type: ignore[override]
@@ -379,6 +433,8 @@ class ObservedBackend(Backend):
 
     def topic(self, name: str, *, decorators: Iterable[Any] = ()) -> Topic:
         """A topic, observed outside its decorators."""
+        if self._layers:
+            decorators = probe_encoders(check_decorators(decorators), self.observed_by.ledger)
         return ObservedTopic(
             self.next.topic(name, decorators=decorators), self.observed_by, propagate=self._propagate
         )
@@ -403,7 +459,7 @@ class ObservedBackend(Backend):
             decorators=decorators,
             **options,
         )
-        return ObservedServer(server, self.observed_by)
+        return ObservedServer(server, self.observed_by, layers=self._layers)
 
     def open_topic(self, name: str) -> Topic:
         """The bare topic, not observed."""
@@ -420,7 +476,14 @@ class ObservedBackend(Backend):
         await self.next.declare(topic, *subscriptions)
 
     async def close(self) -> None:
-        """Close the backend inside."""
+        """Close the backend inside. What breakpoints hold goes on."""
+        stops = self.observed_by.stops
+        for place in self.observed_by.places.all:
+            if place.topic is not None and place.subscription is not None:
+                stops.end(place.topic, place.subscription)
+        if stops.held:
+            stops.release()
+            await asyncio.sleep(0)
         await self.next.close()
 
     def __repr__(self) -> str:

@@ -9,19 +9,22 @@ import time
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import pandas as pd
 
 from msgviz.errors import MsgvizError
 from msgviz.message import Source
+from msgviz.observing.breakpoints import Stops
 from msgviz.observing.columns import FIELDS, STR, Columns, no_collection
 from msgviz.observing.failure import Failure
 from msgviz.observing.index import OK, RESOLVED, STATES, MessageIndex
+from msgviz.observing.ledger import Ledger
 from msgviz.observing.places import Places
 
 if TYPE_CHECKING:
-    from msgviz.observing.observers import ObservedTopic
+    from msgviz.observing.observers import ObservedServer, ObservedTopic
 
 PER_EVENT = 512  # bytes an event is counted as, beside its body
 _BITE = 65_536  # events that a full log seals at once
@@ -57,6 +60,12 @@ class Recorder:
         self.max_body = max_body
         self.topics: dict[str, ObservedTopic] = {}
         """The observed topics that this log can publish to again, by name."""
+        self.servers: WeakValueDictionary[Source, ObservedServer] = WeakValueDictionary()
+        """The newest observed server of each source, as long as somebody has it."""
+        self.stops = Stops()
+        """The breakpoints, and what they hold."""
+        self.ledger = Ledger(max_bytes, self.stops)
+        """What each layer of a chain made of each message, where that is observed."""
         self.places = Places()
         self._flat: list[Any] = []
         self.extend = self._flat.extend
@@ -301,6 +310,29 @@ class Recorder:
             )
         frame = pd.DataFrame(rows, columns=[*_FAILURE_DTYPES]).astype(_FAILURE_DTYPES)
         return frame.sort_values("count", ascending=False, kind="stable", ignore_index=True)
+
+    @property
+    def layers(self) -> pd.DataFrame:
+        """One row per message and layer, for what is observed with ``layers=True``, in the order it passed.
+
+        `message_id`, `direction` (out, in), `depth` (1 is the layer next to the application, which is 0
+        itself), `layer` (its name), `topic`, `subscription`, `attempt`, `time`, `duration` (in this layer
+        alone), `size_in` and `size_out` (bytes), `added`, `removed` (dict of str to list of str) and
+        `changed` (dict of str to the lists before and after) attributes, `body_in`, `body_out`, `passes`
+        (how often it handed the message on), `outcome`, `error_type`, `error`, `problem` (what went wrong
+        in this layer, in words, or null).
+        """
+        return self.ledger.frame()
+
+    @property
+    def holds(self) -> pd.DataFrame:
+        """One row per message that a breakpoint held and that went on since, the last ten thousand.
+
+        `time`, `message_id`, `side` (publish, receive), `topic`, `subscription`, `layer` (the one it was
+        held in front of), `ended` (resumed, edited, dropped, failed, timed out, released when its server or
+        backend ended, cancelled), `lasted` (timedelta64[ns]).
+        """
+        return self.stops.frame()
 
     def states(self, message_ids: Iterable[str]) -> dict[str, str]:
         """The state of each of these messages; an unknown one is a `KeyError`."""

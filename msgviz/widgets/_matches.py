@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass
-from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from pandas.errors import UndefinedVariableError
 
 from msgviz.observing import ID_ATTRIBUTE
+from msgviz.observing.expression import evaluate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -21,10 +20,6 @@ if TYPE_CHECKING:
 
 FACETS = ("topic", "operation", "outcome", "error_type")
 _IDS = ("message_id", "parent_id", "conversation_id", "replay_of")
-
-
-class QueryError(ValueError):
-    """An expression that does not say for each event whether to show it; the text is meant for a person."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +35,13 @@ class Condition:
     def check(self, events: pd.DataFrame) -> None:
         """Raise QueryError if the expression is wrong for such events."""
         if self.query:
-            _evaluate(self.query, events)
+            evaluate(self.query, events)
 
     def mask(self, events: pd.DataFrame) -> NDArray[np.bool_]:
         """Whether each of the events meets it; QueryError if the expression fails on these."""
         mask = np.ones(len(events), np.bool_)
         if self.query:
-            mask = _evaluate(self.query, events)
+            mask = evaluate(self.query, events)
         if self.search:
             mask[mask] = _contains(events[mask], self.search)
         return mask
@@ -141,22 +136,6 @@ def _count(values: pd.Series[Any]) -> dict[str, int]:
             if count
         }
     return Counter(values.dropna().tolist())
-
-
-def _evaluate(query: str, events: pd.DataFrame) -> NDArray[np.bool_]:
-    try:
-        result = events.eval(query, engine="python", local_dict={}, global_dict={})
-    except UndefinedVariableError as error:
-        raise QueryError(f"{error}. Columns: {', '.join(events.columns)}.") from error
-    except SyntaxError as error:
-        raise QueryError(f"Not an expression: {error.msg}. Write one such as size > 100.") from error
-    except TokenError as error:
-        raise QueryError("The expression has no end: a bracket or a quote is not closed.") from error
-    except Exception as error:  # what a person writes can fail in any way
-        raise QueryError(f"{type(error).__name__}: {error}") from error
-    if not isinstance(result, pd.Series) or result.dtype.kind != "b" or len(result) != len(events):
-        raise QueryError("This is not true or false for each event. Write a comparison, such as size > 100.")
-    return result.fillna(value=False).to_numpy(np.bool_, copy=True)
 
 
 def _contains(events: pd.DataFrame, search: str) -> NDArray[np.bool_]:

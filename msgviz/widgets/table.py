@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import traitlets
 
+from msgviz.observing.expression import QueryError
 from msgviz.widgets._base import STATIC, Widget
-from msgviz.widgets._matches import Condition, Matches, QueryError
+from msgviz.widgets._matches import Condition, Matches
 from msgviz.widgets._rows import rows_content
 
 if TYPE_CHECKING:
