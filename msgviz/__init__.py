@@ -35,7 +35,17 @@ if TYPE_CHECKING:
     from msgviz.chains import chain
     from msgviz.log import MessageLog
     from msgviz.observing import observe
-    from msgviz.widgets import Dashboard, Inspector, MessageTable, Publisher, Replayer
+    from msgviz.order_lab import try_orders
+    from msgviz.widgets import (
+        ChainView,
+        Dashboard,
+        FlowGraph,
+        Inspector,
+        Interceptor,
+        MessageTable,
+        Publisher,
+        Replayer,
+    )
 
 __version__ = "0.1.0"
 
@@ -44,11 +54,14 @@ __all__ = [
     "Backend",
     "BackendClosed",
     "Backoff",
+    "ChainView",
     "ConnectionFailed",
     "Dashboard",
     "DecodeError",
     "Features",
+    "FlowGraph",
     "Inspector",
+    "Interceptor",
     "LogFileError",
     "Message",
     "MessageLog",
@@ -73,18 +86,23 @@ __all__ = [
     "chain",
     "connect",
     "observe",
+    "try_orders",
 ]
 
 # name -> (module, the extra that brings what the module imports)
 _LAZY = {
+    "ChainView": ("msgviz.widgets", "notebook"),
     "Dashboard": ("msgviz.widgets", "notebook"),
+    "FlowGraph": ("msgviz.widgets", "notebook"),
     "Inspector": ("msgviz.widgets", "notebook"),
+    "Interceptor": ("msgviz.widgets", "notebook"),
     "MessageLog": ("msgviz.log", "log"),
     "MessageTable": ("msgviz.widgets", "notebook"),
     "Publisher": ("msgviz.widgets", "notebook"),
     "Replayer": ("msgviz.widgets", "notebook"),
     "chain": ("msgviz.chains", "log"),
     "observe": ("msgviz.observing", "log"),
+    "try_orders": ("msgviz.order_lab", "log"),
 }
 
 

@@ -21,7 +21,7 @@ _NOTE = "color:var(--jp-ui-font-color2,#666)"
 
 
 # They are how it is done, not what was asked for.
-_NO_LAYERS = ("_ThreadReceiver", "UndecodedObserver", "TopicProbe", "ReceiverProbe")
+_NO_LAYERS = ("_ThreadReceiver", "OuterObserver", "TopicProbe", "ReceiverProbe")
 
 
 @dataclass(frozen=True, slots=True)

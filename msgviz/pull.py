@@ -218,7 +218,7 @@ class PullServer(Server):
         except Exception as error:  # noqa: BLE001  whatever a receiver raises means: not processed
             await self._failed(delivery, error)
         except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and not self._ends_worker():
+            if isinstance(error, asyncio.CancelledError) and not self.ends_worker():
                 await self._failed(delivery, error)
             else:
                 await self._settle(delivery, self.release(delivery))

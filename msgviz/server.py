@@ -169,7 +169,7 @@ class Server(ABC):
                 self.abandon(stuck)
             await self.end()
 
-    def _ends_worker(self) -> bool:
+    def ends_worker(self) -> bool:
         """Whether a cancellation is the server's; one that a receiver asked for itself is taken back."""
         task = asyncio.current_task()
         if task is None or (self._stopping and task.cancelling()):

@@ -6,7 +6,8 @@ import copy
 import json as _json
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -145,6 +146,10 @@ class Topic(ABC):
         return f"<{type(self).__name__} {self.name!r}>"
 
 
+unsent: ContextVar[Callable[[Exception], None] | None] = ContextVar("msgviz_unsent", default=None)
+"""Whom a layer that `defers` is to tell, with the reason, where it gives up a message it had taken."""
+
+
 class TopicDecorator(Topic):
     """A topic around another, kept as `next`. To write one, override `send` and end it in ``self.next.send``.
 
@@ -152,6 +157,8 @@ class TopicDecorator(Topic):
     """
 
     layer: str = ""
+    defers: bool = False
+    """Whether its `send` may return before the message was sent on, and the message be given up then."""
 
     def __init__(self, next: Topic) -> None:
         if not isinstance(next, Topic):

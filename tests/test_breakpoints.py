@@ -274,6 +274,18 @@ async def test_an_edit_between_two_layers_shows_in_the_ledger() -> None:
         assert states(log) == {b"hello" * 20: "dead"}
 
 
+async def test_a_failure_by_hand_is_not_blamed_on_a_layer() -> None:
+    async with flow(max_attempts=1) as (log, topic, _):
+        with log.breakpoint(side="receive", layer="lz4") as bp:
+            await topic.publish(b"hello")
+            (await bp.next()).fail(ValueError("by hand"))
+            await log.settled(5)
+        assert list(log.layers["problem"].dropna()) == [
+            "was failed at a breakpoint behind it with ValueError: by hand"
+        ]
+        assert states(log) == {b"hello": "dead"}
+
+
 async def test_a_drop_at_a_layer_is_told_and_settled() -> None:
     async with flow() as (log, topic, taking):
         with log.breakpoint(side="receive", layer="base64") as bp:

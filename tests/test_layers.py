@@ -21,9 +21,10 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
     {"attributes", "backend", "client", "connect", "dead_letters", "decorator", "errors"}
     | {"html", "message", "pull", "receiver", "server", "topic", "urls"},
-    {"backends", "decorators"},
+    {"backends", "decorators", "multiserver"},
     {"observing"},
-    {"chains", "log", "replay"},
+    {"chains", "drawing", "lineage", "log", "order_lab", "replay", "resume"},
+    {"testing"},
     {"widgets"},
 ]
 FRAMES = {"numpy", "pandas", "pyarrow"}
@@ -36,8 +37,15 @@ THIRD_PARTY = {  # what a module, or all that is in a package, may import; one t
     "backends.redis": {"redis"},
     "decorators.base64": {"pybase64"},
     "decorators.lz4": {"lz4"},
+    "decorators.retry": {"tenacity"},
+    "decorators.tracing": {"opentelemetry"},
+    "decorators.validate": {"jsonschema", "jsonschema_specifications", "referencing"},
+    "decorators.zstd": {"zstandard"},
     "observing": FRAMES,
+    "drawing": FRAMES,
+    "lineage": FRAMES,
     "log": FRAMES,
+    "order_lab": FRAMES,
     "replay": FRAMES | {"tqdm"},
     "widgets": FRAMES | {"IPython", "anywidget", "ipywidgets", "traitlets"},
 }
@@ -189,8 +197,9 @@ def test_a_name_that_is_not_there_is_an_attribute_error(name: str) -> None:
 
 def test_the_public_names_change_only_on_purpose() -> None:
     assert " ".join(msgviz.__all__) == (
-        "Attributes Backend BackendClosed Backoff ConnectionFailed Dashboard DecodeError Features "
-        "Inspector LogFileError Message MessageLog MessageTable MessageWriter MissingExtra MsgvizError "
-        "NotFound Publisher Receiver ReceiverDecorator Replayer Server ServerClosed Source Topic "
-        "TopicDecorator UnknownBackend Unsupported WriterClosed canonical_key chain connect observe"
+        "Attributes Backend BackendClosed Backoff ChainView ConnectionFailed Dashboard DecodeError Features "
+        "FlowGraph Inspector Interceptor LogFileError Message MessageLog MessageTable MessageWriter "
+        "MissingExtra MsgvizError NotFound Publisher Receiver ReceiverDecorator Replayer Server ServerClosed "
+        "Source Topic TopicDecorator UnknownBackend Unsupported WriterClosed canonical_key chain connect "
+        "observe try_orders"
     )

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
+from tests import capabilities
+
 README = Path(__file__).parent.parent / "README.md"
 
 
@@ -72,3 +74,7 @@ async def the_folder_backend_serves(mv: Any, folder: Any) -> None:
     await backend.close()
     assert sorted(seen) == [(b"false", 1), (b"false", 2), (b"true", 1)]
     assert sorted(log.messages["state"]) == ["dead", "ok"]
+
+
+def test_the_tables_of_systems_are_what_the_backends_say() -> None:
+    assert capabilities.told() == capabilities.table(), "run: python -m tests.capabilities"

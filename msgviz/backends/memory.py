@@ -280,7 +280,7 @@ class MemoryServer(Server):
             except BaseException as error:
                 if held is not self._held:
                     raise
-                if isinstance(error, asyncio.CancelledError) and not self._ends_worker():
+                if isinstance(error, asyncio.CancelledError) and not self.ends_worker():
                     # The receiver's own: it, or what it awaited, was cancelled. It failed like any other.
                     self._again(message, body, values, error)
                 else:

@@ -15,7 +15,7 @@ from contextvars import Context, ContextVar
 from msgviz.errors import MsgvizError
 from msgviz.message import Message
 from msgviz.receiver import Receiver, ReceiverDecorator
-from msgviz.topic import Topic, TopicDecorator
+from msgviz.topic import Topic, TopicDecorator, unsent
 
 
 class TransactionEnded(MsgvizError):
@@ -26,6 +26,13 @@ class TransactionEnded(MsgvizError):
             f"the receiver in which this was published to {topic!r} has ended: it was not sent; "
             "have the receiver await the tasks that it starts"
         )
+
+
+class RolledBack(MsgvizError):
+    """Why a message was not sent that was published in a receiver which raised."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(f"rolled back: its receiver raised {type(error).__name__}")
 
 
 def encoder(topic: Topic) -> Topic:
@@ -51,6 +58,7 @@ class Encoder(TopicDecorator):
     """Keeps what is published in a transaction."""
 
     layer = "transactional"
+    defers = True
 
     async def send(self, message: Message, delay: float) -> None:
         """Keep the message for later, or send it on where there is nothing to wait for."""
@@ -72,13 +80,19 @@ class Decoder(ReceiverDecorator):
         token = _current.set(transaction)
         try:
             await self.receive(message)
+        except BaseException as error:
+            for one in transaction.end():
+                one.give_up(error)
+            raise
         finally:
             _current.reset(token)
-            kept = transaction.end()
+        kept = transaction.end()
         for number, one in enumerate(kept):
             try:
                 await one.send()
-            except Exception as error:
+            except BaseException as error:
+                for left in kept[number:]:
+                    left.give_up(error)
                 if number:
                     error.add_note(f"{number} of {len(kept)} messages of this receiver had gone out before")
                 raise
@@ -98,6 +112,12 @@ class _Kept:
     async def send(self) -> None:
         """Send it on, as if it were published now."""
         await asyncio.create_task(self._send(), context=self.context)
+
+    def give_up(self, error: BaseException) -> None:
+        """It is not sent: the observer that saw it published is to know."""
+        tell = self.context.get(unsent)
+        if tell is not None:
+            tell(RolledBack(error))
 
     async def _send(self) -> None:
         _current.set(None)  # for another of these around the same topic

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from msgviz.observing.identity import ID_ATTRIBUTE
-from msgviz.observing.observers import observe
 from msgviz.observing.recorder import Recorder
+from msgviz.observing.wholes import observe
 
 __all__ = ["ID_ATTRIBUTE", "Recorder", "observe"]

@@ -93,6 +93,7 @@ class MessageIndex:
                 row.size = size
                 if failure is not None:
                     row.lost = True
+                    row.waits_for = 0
                     row.last_error = _line(failure)
                 elif place.tracked:
                     row.waits_for = _bits(place.expected) or _ANY

@@ -47,7 +47,7 @@ class Crossing:
         self.failure: Failure | None = None
         self.began = time.perf_counter_ns()
         self.ended: int | None = None
-        self.edited = False  # by a person, at a breakpoint behind this layer
+        self.edited = False  # or failed, by a person, at a breakpoint behind this layer
         self.paused = 0  # nanoseconds that the message was held at a breakpoint behind this layer
 
     @property
@@ -255,6 +255,8 @@ def problem(crossing: Crossing, out: Crossing | None) -> str | None:
     mirrored = crossing.passage.direction == IN and out is not None and bool(out.inner)
     if failure is not None and failure.outcome == "error" and crossing.raised_here:
         said = f": {failure.error}" if failure.error else ""
+        if crossing.edited and not crossing.inner:
+            return f"was failed at a breakpoint behind it with {failure.error_type}{said}"
         other = ""
         if mirrored and out is not None and out.layer != crossing.layer and crossing.depth:
             other = (

@@ -5,17 +5,16 @@ They record what passes where they stand, and are the only way events get into a
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Coroutine, Iterable
+from contextvars import ContextVar
+from functools import partial
 from time import perf_counter_ns
-from typing import Any, Self, TypeVar, cast, overload
+from typing import Any, cast
 
-from msgviz.backend import Backend
-from msgviz.decorator import check_decorators
-from msgviz.errors import MsgvizError
+from msgviz.attributes import Values
 from msgviz.message import Message, Source
 from msgviz.observing.breakpoints import PUBLISH, RECEIVE, At
-from msgviz.observing.failure import Dropped, Failure
+from msgviz.observing.failure import DROPPED, Dropped, Failure
 from msgviz.observing.identity import (
     ID_ATTRIBUTE,
     conversation_of,
@@ -27,51 +26,12 @@ from msgviz.observing.identity import (
 )
 from msgviz.observing.places import Place
 from msgviz.observing.probes import (
-    Probe,
     layer_name,
-    probe_decoders,
-    probe_encoders,
-    probe_receiver,
-    probe_topic,
     second_layer,
 )
 from msgviz.observing.recorder import PER_EVENT, Recorder
 from msgviz.receiver import Receiver, ReceiverDecorator
-from msgviz.server import BackoffLike, Server
-from msgviz.topic import Topic, TopicDecorator
-
-T = TypeVar("T", Topic, Server, Backend)
-
-
-@overload
-def observe(thing: T, log: Recorder, *, propagate: bool = True, layers: bool = False) -> T: ...
-@overload
-def observe(
-    thing: Receiver, log: Recorder, *, propagate: bool = True, layers: bool = False
-) -> ReceiverDecorator: ...
-def observe(thing: Any, log: Recorder, *, propagate: bool = True, layers: bool = False) -> Any:
-    """The same thing, a topic, receiver, server or backend, with what passes it recorded in `log`.
-
-    Around a backend it stands outside the backend's own decorators: the log shows what the application
-    published and received. With ``propagate=False`` no attribute is added to messages; what was
-    published is then linked to what was received in memory only. With ``layers=True`` what each layer of
-    the chain makes of a message is recorded too, in ``log.layers``.
-    """
-    if not isinstance(log, Recorder):
-        raise TypeError(f"observe records into a MessageLog, not {type(log).__name__}")
-    if getattr(thing, "observed_by", None) is log:
-        return thing
-    if isinstance(thing, Topic):
-        if layers:
-            thing = probe_topic(thing, log.ledger)
-        return ObservedTopic(thing, log, propagate=propagate)
-    if isinstance(thing, Backend):
-        return ObservedBackend(thing, log, propagate=propagate, layers=layers)
-    if isinstance(thing, Server):
-        return ObservedServer(thing, log, layers=layers)
-    if callable(thing):
-        return ObservedReceiver(probe_receiver(thing, log.ledger) if layers else thing, log)
-    raise TypeError(f"observe takes a topic, a receiver, a server or a backend, not {type(thing).__name__}")
+from msgviz.topic import Topic, TopicDecorator, unsent
 
 
 class ObservedTopic(TopicDecorator):
@@ -93,6 +53,7 @@ class ObservedTopic(TopicDecorator):
         self._only = only
         self._settle_in()
         self._observers_inside = any(isinstance(layer, ObservedTopic) for layer in _layers(next))
+        self._defers = any(getattr(layer, "defers", False) for layer in _layers(next))
         if only is None:
             log.topics[self.name] = self
 
@@ -135,6 +96,9 @@ class ObservedTopic(TopicDecorator):
             message._attributes = None
         failure = None
         token = publishing.set(identity) if self._observers_inside else None
+        deferred = None
+        if self._defers:
+            deferred = unsent.set(partial(self._note_unsent, message_id, parent, conversation, values, body))
         began = perf_counter_ns()
         try:
             await self.next.send(message, delay)
@@ -146,6 +110,8 @@ class ObservedTopic(TopicDecorator):
             ended = perf_counter_ns()
             if token is not None:
                 publishing.reset(token)
+            if deferred is not None:
+                unsent.reset(deferred)
             size = len(body)  # from here on as Recorder.record
             kept: bytes | int = body
             if size > log.largest_body:
@@ -155,6 +121,16 @@ class ObservedTopic(TopicDecorator):
             log.allowance -= size + PER_EVENT
             if log.allowance < 0:
                 log.make_room()
+
+    def _note_unsent(
+        self, message_id: str, parent: str, conversation: str, values: Values, body: bytes, error: Exception
+    ) -> None:
+        """A layer that had kept the message, to send it later, gave it up."""
+        now = perf_counter_ns()
+        failure = Failure.of(error)
+        self.observed_by.record(
+            (now, now, self._number, message_id, parent, conversation, 1, failure, values, body)
+        )
 
     def _settle_in(self) -> None:
         places = self.observed_by.places
@@ -197,8 +173,13 @@ class ObservedReceiver(ReceiverDecorator):
         if self.observed_by.stops:
             where = (place.topic, place.subscription, message_id, message.attempt)
             at = At(RECEIVE, layer_name(self.next), -1, *where)
-            held = await _hold(self.observed_by, message, at, place.number, identity)
+            try:
+                held = await _hold(self.observed_by, message, at, place.number, identity)
+            except BaseException:
+                _see(self.observed_by, well=False)
+                raise
             if held is None:
+                _see(self.observed_by, well=True)
                 return
             message = held
             values = message.freeze()
@@ -227,6 +208,7 @@ class ObservedReceiver(ReceiverDecorator):
             log.allowance -= size + PER_EVENT
             if log.allowance < 0:
                 log.make_room()
+            _see(log, well=failure is None or failure.error_type == DROPPED)
             # Last, so that at no time a message is neither in flight nor in the log.
             place.in_flight.pop(message_id, None)
 
@@ -241,21 +223,33 @@ class ObservedReceiver(ReceiverDecorator):
                 places.expect(self._place)
 
 
-class UndecodedObserver(ReceiverDecorator):
-    """Around a server's decorators: records what fails in one of them and never reaches the one inside."""
+class OuterObserver(ReceiverDecorator):
+    """Around a server's decorators: records how a receive ended, where the observer inside saw it otherwise.
+
+    A body that does not decode never reaches the one inside; a decorator may swallow an error, or skip a
+    message; one may raise when the receiver has returned. What the server is told is what counts.
+    """
 
     def __init__(self, next: Receiver, log: Recorder) -> None:
         super().__init__(next)
         self._log = log
 
     async def __call__(self, message: Message) -> None:
-        """Hand the message on; record it if it got no further than a decorator."""
+        """Hand the message on."""
         began = perf_counter_ns()
+        seen = _Seen(self._log, _seen.get())
+        token = _seen.set(seen)
+        failure = None
         try:
             await self.receive(message)
         except BaseException as error:
+            failure = Failure.of(error)
+            if not isinstance(error, Dropped):
+                raise
+        finally:
+            _seen.reset(token)
             source = message.source
-            if source is not None and not _was_recorded(error, self._log):
+            if source is not None and (seen.last is None or seen.last != (failure is None)):
                 ended = perf_counter_ns()
                 values, log = message.freeze(), self._log
                 identity = None if message.tag is not None else read_identity(values)
@@ -263,10 +257,31 @@ class UndecodedObserver(ReceiverDecorator):
                 place = log.places.receive(source.topic, source.subscription, source.max_attempts)
                 log.record(
                     (began, ended, place.number, message_id, parent, conversation, message.attempt,
-                     Failure.of(error), values, message.body)
+                     failure, values, message.body)
                 )  # fmt: skip
-            if not isinstance(error, Dropped):
-                raise
+
+
+class _Seen:
+    """What the observers of one log saw inside of a server's decorators."""
+
+    __slots__ = ("last", "log", "outer")
+
+    def __init__(self, log: Recorder, outer: _Seen | None) -> None:
+        self.log = log
+        self.outer = outer  # of another log, which observes the same server
+        self.last: bool | None = None  # whether the last receive went well
+
+
+_seen: ContextVar[_Seen | None] = ContextVar("msgviz_seen", default=None)
+
+
+def _see(log: Recorder, *, well: bool) -> None:
+    """Tell the observer outside of the decorators how a receive went."""
+    seen = _seen.get()
+    while seen is not None:
+        if seen.log is log:
+            seen.last = well
+        seen = seen.outer
 
 
 async def _hold(
@@ -290,204 +305,17 @@ async def _hold(
         raise
 
 
-def _was_recorded(error: BaseException | None, log: Recorder) -> bool:
-    """Whether an error, or the one it was raised from, passed a receiver that this log observes."""
-    while error is not None:
-        trace = error.__traceback__
-        while trace is not None:
-            frame = trace.tb_frame
-            if frame.f_code is _OBSERVED and frame.f_locals["self"].observed_by is log:
-                return True
-            trace = trace.tb_next
-        error = error.__cause__ or error.__context__
-    return False
+class Outer:
+    """The decorator of `OuterObserver`."""
 
-
-_OBSERVED = ObservedReceiver.__call__.__code__
-
-
-class _Undecoded:
-    """The decorator of `UndecodedObserver`."""
-
-    shown = False
+    shown = False  # it is no layer that a person asked for
 
     def __init__(self, log: Recorder) -> None:
         self.log = log
 
     def decoder(self, receiver: Receiver) -> Receiver:
-        return UndecodedObserver(receiver, self.log)
-
-
-class ObservedServer(Server):
-    """Serves through another server, with its receivers observed."""
-
-    def __init__(self, next: Server, log: Recorder, *, layers: bool = False) -> None:
-        # Its life is that of the server inside: nothing of the base class's own state is used.
-        self.next = next
-        self.source = next.source
-        self.observed_by = log
-        inner = next
-        while isinstance(inner, ObservedServer):  # by another log
-            inner = inner.next
-        if layers:
-            inner.decorators = probe_decoders(inner.decorators, log.ledger)
-        if inner.decorators:
-            inner.decorators = (*inner.decorators, _Undecoded(log))
-        log.servers[next.source] = self
-        log.stops.ending.discard((next.source.topic, next.source.subscription))
-        log.places.expect(
-            log.places.receive(next.source.topic, next.source.subscription, next.source.max_attempts)
-        )
-
-    @property
-    def concurrency(self) -> int:  # type: ignore[override]
-        """How many receivers run at a time."""
-        return self.next.concurrency
-
-    @property
-    def decorators(self) -> tuple[Any, ...]:  # type: ignore[override]
-        """What receivers are wrapped in, inside the server."""
-        return tuple(d for d in self.next.decorators if not isinstance(d, (_Undecoded, Probe)))
-
-    @property
-    def receiver(self) -> Receiver | None:  # type: ignore[override]
-        """The observed receiver it serves now."""
-        return self.next.receiver
-
-    @property
-    def stopping(self) -> bool:
-        """Whether it takes no more messages."""
-        return self.next.stopping
-
-    @property
-    def serving(self) -> bool:
-        """Whether it is serving now."""
-        return self.next.serving
-
-    @property
-    def failed(self) -> BaseException | None:
-        """What made the background server end before its shutdown, if anything did."""
-        return self.next.failed
-
-    async def work(self, slot: int) -> None:
-        """The server inside has the workers."""
-        raise MsgvizError("an observed server has no workers of its own")
-
-    def set_receiver(self, receiver: Receiver) -> None:
-        """The receiver for the messages that follow."""
-        self.next.set_receiver(observe(receiver, self.observed_by))
-
-    async def serve(self, receiver: Receiver) -> None:
-        """Serve until `shutdown`."""
-        try:
-            await self.next.serve(observe(receiver, self.observed_by))
-        except Exception as error:
-            self._note_failure(error)
-            raise
-
-    def start(self, receiver: Receiver) -> None:
-        """Serve in the background; called again, swap the receiver."""
-        swapping = self.next.serving
-        self.observed_by.server_failures.pop(self.source, None)
-        self.next.start(observe(receiver, self.observed_by))
-        if not swapping:
-            self.next.on_end(self._note_failure)
-
-    def _note_failure(self, error: BaseException | None) -> None:
-        if error is not None:
-            self.observed_by.note_server_failure(self.source, error)
-
-    def on_end(self, callback: Callable[[BaseException | None], None]) -> None:
-        """Call back when the background server ends."""
-        self.next.on_end(callback)
-
-    async def shutdown(self, timeout: float | None = None) -> None:
-        """Take no more messages, let those in flight finish, and end. What breakpoints hold goes on."""
-        self.observed_by.stops.end(self.source.topic, self.source.subscription)
-        await self.next.shutdown(timeout)
-
-    def __repr__(self) -> str:
-        return f"<observed {self.next!r}>"
-
-
-class ObservedBackend(Backend):
-    """A backend every topic and server of which is observed."""
-
-    def __init__(self, next: Backend, log: Recorder, *, propagate: bool = True, layers: bool = False) -> None:
-        self.next = next
-        self.name = next.name
-        self.features = next.features
-        self.observed_by = log
-        self._propagate = propagate
-        self._layers = layers
-
-    @property
-    def closed(self) -> bool:  # type: ignore[override]
-        """Whether it was closed."""
-        return self.next.closed
-
-    @classmethod
-    def from_url(cls, url: str, **options: Any) -> Self:
-        """Backends are connected first, and then observed."""
-        raise MsgvizError("connect a backend, then observe it: observe(connect(url), log)")
-
-    def topic(self, name: str, *, decorators: Iterable[Any] = ()) -> Topic:
-        """A topic, observed outside its decorators."""
-        if self._layers:
-            decorators = probe_encoders(check_decorators(decorators), self.observed_by.ledger)
-        return ObservedTopic(
-            self.next.topic(name, decorators=decorators), self.observed_by, propagate=self._propagate
-        )
-
-    def server(
-        self,
-        topic: str,
-        *,
-        subscription: str = "default",
-        concurrency: int = 1,
-        max_attempts: int | None = 5,
-        backoff: BackoffLike | None = None,
-        decorators: Iterable[Any] = (),
-    ) -> Server:
-        """A server whose receivers are observed inside its decorators."""
-        options: dict[str, Any] = {} if backoff is None else {"backoff": backoff}
-        server = self.next.server(
-            topic,
-            subscription=subscription,
-            concurrency=concurrency,
-            max_attempts=max_attempts,
-            decorators=decorators,
-            **options,
-        )
-        return ObservedServer(server, self.observed_by, layers=self._layers)
-
-    def open_topic(self, name: str) -> Topic:
-        """The bare topic, not observed."""
-        return self.next.open_topic(name)
-
-    def open_server(
-        self, source: Source, *, concurrency: int, backoff: BackoffLike, decorators: tuple[Any, ...]
-    ) -> Server:
-        """The bare server, not observed."""
-        return self.next.open_server(source, concurrency=concurrency, backoff=backoff, decorators=decorators)
-
-    async def declare(self, topic: str, *subscriptions: str) -> None:
-        """Make the topic and its subscriptions where they are missing."""
-        await self.next.declare(topic, *subscriptions)
-
-    async def close(self) -> None:
-        """Close the backend inside. What breakpoints hold goes on."""
-        stops = self.observed_by.stops
-        for place in self.observed_by.places.all:
-            if place.topic is not None and place.subscription is not None:
-                stops.end(place.topic, place.subscription)
-        if stops.held:
-            stops.release()
-            await asyncio.sleep(0)
-        await self.next.close()
-
-    def __repr__(self) -> str:
-        return f"<observed {self.next!r}>"
+        """An observer around a receiver in all its decorators."""
+        return OuterObserver(receiver, self.log)
 
 
 def _layers(thing: Any) -> Iterable[Any]:

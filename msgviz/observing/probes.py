@@ -68,6 +68,11 @@ class Gate:
         began = time.perf_counter_ns()
         try:
             held = await self.ledger.stops.hold(message, at)
+        except BaseException:
+            if outer is not None:
+                outer.edited = True
+            raise
+        else:
             if outer is not None and held is not message:
                 outer.edited = True
             return held

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
 
 import numpy as np
 import pandas as pd
@@ -24,7 +23,8 @@ from msgviz.observing.ledger import Ledger
 from msgviz.observing.places import Places
 
 if TYPE_CHECKING:
-    from msgviz.observing.observers import ObservedServer, ObservedTopic
+    from msgviz.observing.observers import ObservedTopic
+    from msgviz.observing.wholes import ObservedServer
 
 PER_EVENT = 512  # bytes an event is counted as, beside its body
 _BITE = 65_536  # events that a full log seals at once
@@ -60,8 +60,8 @@ class Recorder:
         self.max_body = max_body
         self.topics: dict[str, ObservedTopic] = {}
         """The observed topics that this log can publish to again, by name."""
-        self.servers: WeakValueDictionary[Source, ObservedServer] = WeakValueDictionary()
-        """The newest observed server of each source, as long as somebody has it."""
+        self.servers: dict[Source, ObservedServer] = {}
+        """The newest observed server of each source."""
         self.stops = Stops()
         """The breakpoints, and what they hold."""
         self.ledger = Ledger(max_bytes, self.stops)

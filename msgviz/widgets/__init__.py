@@ -6,17 +6,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from msgviz.widgets.chainview import ChainView
     from msgviz.widgets.dashboard import Dashboard
+    from msgviz.widgets.flowgraph import FlowGraph
     from msgviz.widgets.inspector import Inspector
+    from msgviz.widgets.interceptor import Interceptor
     from msgviz.widgets.publisher import Publisher
     from msgviz.widgets.replayer import Replayer
     from msgviz.widgets.table import MessageTable
 
-__all__ = ["Dashboard", "Inspector", "MessageTable", "Publisher", "Replayer"]
+__all__ = [
+    "ChainView",
+    "Dashboard",
+    "FlowGraph",
+    "Inspector",
+    "Interceptor",
+    "MessageTable",
+    "Publisher",
+    "Replayer",
+]
 
 _MODULES = {
+    "ChainView": "chainview",
     "Dashboard": "dashboard",
+    "FlowGraph": "flowgraph",
     "Inspector": "inspector",
+    "Interceptor": "interceptor",
     "MessageTable": "table",
     "Publisher": "publisher",
     "Replayer": "replayer",

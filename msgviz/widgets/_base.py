@@ -22,6 +22,9 @@ STATIC = Path(__file__).parent / "static"
 MAX_BODY = 64 * 1024
 """Bytes of a body that travel to the browser."""
 
+PIECE = 3 * 64 * 1024
+"""Bytes of a body that travel at a time: a multiple of 3, so that pieces in base64 can be joined."""
+
 
 class Widget(anywidget.AnyWidget):
     """Base of the widgets.
@@ -116,3 +119,10 @@ def body_content(body: bytes | None, limit: int = MAX_BODY) -> dict[str, Any] | 
     if body is None:
         return None
     return {"base64": base64.b64encode(body[:limit]).decode(), "size": len(body)}
+
+
+def body_piece(body: bytes | None, at: int) -> dict[str, Any] | None:
+    """Return the part of a body that begins at this byte, as the browser's LongBody takes it."""
+    if body is None:
+        return None
+    return {"base64": base64.b64encode(body[at : at + PIECE]).decode(), "size": len(body)}

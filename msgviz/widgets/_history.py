@@ -46,13 +46,13 @@ def case_content(log: MessageLog, case: Case) -> dict[str, Any]:
         "attributes": latest.attributes,
         "body": body_content(latest.body),
         "size": latest.size,
-        **_editable(latest.body),
+        **editable(latest.body),
         "history": [_step(case, i, detail, original) for i, detail in tries],
         "earlier": max(0, len(case.tries) - MAX_TRIES),
     }
 
 
-def _editable(body: bytes | None) -> dict[str, Any]:
+def editable(body: bytes | None) -> dict[str, Any]:
     """The body as a person can edit it, or why not."""
     if body is None:
         return {"locked": "The log did not keep this body, so it can neither be edited nor replayed."}

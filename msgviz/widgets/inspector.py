@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,14 +10,11 @@ import traitlets
 
 from msgviz import html
 from msgviz.message import preview
-from msgviz.widgets._base import STATIC, Widget
+from msgviz.widgets._base import STATIC, Widget, body_piece
 
 if TYPE_CHECKING:
     from msgviz.log import MessageLog
     from msgviz.observing.detail import Attempt, MessageDetail
-
-PIECE = 3 * 64 * 1024
-"""Bytes of a body that travel at a time: a multiple of 3, so that pieces in base64 can be joined."""
 
 MOST_ATTEMPTS = 200
 MOST_LINKS = 50
@@ -115,7 +111,7 @@ class Inspector(Widget):
         content = _describe(detail, lambda i: {"id": i, "state": self._states.get(i)})
         content["replay"] = await self._can_replay(message_id)
         if with_body or told != self._told:
-            content["body"] = _piece(detail.body, 0)
+            content["body"] = body_piece(detail.body, 0)
         self._told = told
         return content
 
@@ -135,7 +131,7 @@ class Inspector(Widget):
     # -- what the browser asks for ---------------------------------------------------------------------
 
     def _body(self, *, message_id: str, at: int) -> dict[str, Any] | None:
-        return _piece(self._detail(message_id).body, at)
+        return body_piece(self._detail(message_id).body, at)
 
     def _error(self, *, message_id: str, event_id: int) -> dict[str, Any]:
         for attempt in self._detail(message_id).attempts:
@@ -212,13 +208,6 @@ def _describe_attempt(attempt: Attempt, detail: MessageDetail) -> dict[str, Any]
         "attributes": attempt.attributes if attempt.attributes != detail.attributes else None,
         "body_differs": attempt.body != detail.body,
     }
-
-
-def _piece(body: bytes | None, at: int) -> dict[str, Any] | None:
-    """A part of a body, and the size of all of it."""
-    if body is None:
-        return None
-    return {"base64": base64.b64encode(body[at : at + PIECE]).decode(), "size": len(body)}
 
 
 def _epoch(time: datetime | None) -> float | None:

@@ -11,13 +11,13 @@ import {
   formatDuration,
   formatSize,
   formatTime,
+  LongBody,
   StateBadge,
   useMessages,
   useModel,
   useTrait,
 } from "../lib";
 import { Attempts } from "./attempts";
-import { LongBody } from "./body";
 import "./inspector.css";
 import type { Content, Detail, Link, Replayed } from "./types";
 
@@ -105,13 +105,14 @@ interface MessageProps {
 }
 
 function Message({ detail, body, bar, onFollow }: MessageProps) {
+  const model = useModel();
   return (
     <article class="mv-inspector-message" data-testid="message" data-message-id={detail.message_id}>
       <Head detail={detail} bar={bar} onFollow={onFollow} />
       <div class="mv-inspector-columns">
         <div>
           <section aria-label="Body">
-            <LongBody id={detail.message_id} body={body} />
+            <LongBody body={body} ask={(at) => model.request<Body>("body", { message_id: detail.message_id, at })} />
           </section>
           <section aria-label="Attributes">
             <h4>Attributes</h4>

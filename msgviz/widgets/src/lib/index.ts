@@ -3,5 +3,6 @@ export { BodyView, type Body } from "./body";
 export { Button, EmptyState, ErrorLine, Field, StateBadge } from "./controls";
 export { CopyButton } from "./copy";
 export { formatCount, formatDuration, formatSize, formatTime } from "./format";
+export { LongBody } from "./longbody";
 export { type Channel, KernelError, useMessages, useModel, useTrait } from "./model";
 export { defineWidget } from "./widget";

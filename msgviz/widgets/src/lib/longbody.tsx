@@ -1,18 +1,20 @@
 import { useEffect, useRef, useState } from "preact/hooks";
-import { type Body, BodyView, Button, ErrorLine, formatSize, useModel } from "../lib";
+import { type Body, BodyView } from "./body";
+import { Button, ErrorLine } from "./controls";
+import { formatSize } from "./format";
 
 const MORE = 1_000_000; // bytes that one click of "Show more" adds
 const MOST = 16_000_000; // a page gets slow with more
 
 interface Props {
-  id: string;
-  /** The first piece of it. */
+  /** The first piece of it, as `msgviz.widgets._base.body_piece` sends it. */
   body: Body | null;
+  /** Asks the kernel for the piece that begins with this byte. */
+  ask: (at: number) => Promise<Body>;
 }
 
 /** A body, a long one piece by piece. */
-export function LongBody({ id, body: first }: Props) {
-  const model = useModel();
+export function LongBody({ body: first, ask }: Props) {
   const [body, setBody] = useState(first);
   const [loading, setLoading] = useState(false);
   const [error, setError] = useState<string | null>(null);
@@ -32,7 +34,7 @@ export function LongBody({ id, body: first }: Props) {
     try {
       let base64 = body.base64;
       while (wanted.current === first && bytesIn(base64) < Math.min(until, body.size)) {
-        const piece = await model.request<Body>("body", { message_id: id, at: bytesIn(base64) });
+        const piece = await ask(bytesIn(base64));
         base64 += piece.base64;
       }
       if (wanted.current === first) setBody({ ...body, base64 });
@@ -49,7 +51,7 @@ export function LongBody({ id, body: first }: Props) {
     <>
       <BodyView body={body} />
       {body !== null && left > 0 ? (
-        <div class="mv-inspector-more" data-testid="body-cut">
+        <div class="mv-body-more" data-testid="body-cut">
           <span class="mv-dim">
             {formatSize(left)} more {loading ? "are being read…" : "are not shown."}
           </span>

@@ -1,0 +1,115 @@
+import { Button, Field, LongBody, useModel } from "../lib";
+import type { Body } from "../lib";
+import { formatJson, jsonProblem } from "../replayer/json";
+import { type Draft, draftOf, hexProblem, type Pair, pairsProblem } from "./draft";
+import type { Detail } from "./types";
+
+interface Props {
+  detail: Detail;
+  draft: Draft;
+  onDraft: (draft: Draft) => void;
+  onSubmit: () => void;
+}
+
+/** The body and the attributes of a held message, to be changed. */
+export function EditForm({ detail, draft, onDraft, onSubmit }: Props) {
+  const model = useModel();
+  const isText = detail.text !== undefined;
+  const start = draftOf(detail).body;
+  const wasJson = isText && start.trim() !== "" && jsonProblem(start) === null;
+  const notJson = wasJson ? jsonProblem(draft.body) : null;
+  const set = (body: string): void => onDraft({ ...draft, body });
+  const rows = Math.min(14, Math.max(4, start.split("\n").length + 1, Math.ceil(start.length / 90) + 1));
+  const label = isText ? (wasJson ? "Body (JSON)" : "Body") : "Body, as hex";
+  return (
+    <div class="mv-interceptor-edit">
+      <div>
+        {detail.locked ? (
+          <>
+            <div class="mv-label">Body</div>
+            <LongBody body={detail.body} ask={(at) => model.request<Body>("body", { number: detail.number, at })} />
+            <div class="mv-dim" data-testid="locked">
+              This body is too long to edit here; it goes on as it is.
+            </div>
+          </>
+        ) : (
+          <>
+            <Field
+              label={label}
+              value={draft.body}
+              onInput={set}
+              testid="edit-body"
+              rows={rows}
+              code
+              error={isText ? null : hexProblem(draft.body)}
+              onSubmit={onSubmit}
+            />
+            {wasJson ? (
+              <div class="mv-interceptor-hint mv-dim">
+                {notJson ? (
+                  <span class="mv-interceptor-note" data-testid="not-json" role="status">
+                    Not JSON any more: {notJson}. It would be sent as it is.
+                  </span>
+                ) : (
+                  <>
+                    <span>Valid JSON</span>
+                    <Button kind="quiet" testid="format" onClick={() => set(formatJson(draft.body))}>
+                      Indent
+                    </Button>
+                  </>
+                )}
+              </div>
+            ) : null}
+          </>
+        )}
+      </div>
+      <Pairs pairs={draft.pairs} onPairs={(pairs) => onDraft({ ...draft, pairs })} />
+    </div>
+  );
+}
+
+function Pairs({ pairs, onPairs }: { pairs: Pair[]; onPairs: (pairs: Pair[]) => void }) {
+  const set = (index: number, pair: Pair): void => onPairs(pairs.map((old, at) => (at === index ? pair : old)));
+  const problem = pairsProblem(pairs);
+  return (
+    <div>
+      <div class="mv-label">Attributes</div>
+      <div class="mv-interceptor-pairs">
+        {pairs.map(([key, value], index) => (
+          <div key={index} class="mv-interceptor-pair" data-testid="attribute">
+            <Field
+              label="Name"
+              hideLabel
+              placeholder="Name"
+              value={key}
+              onInput={(next) => set(index, [next, value])}
+              testid="attribute-key"
+              code
+            />
+            <Field
+              label={`Value of ${key}`}
+              hideLabel
+              placeholder="Value"
+              value={value}
+              onInput={(next) => set(index, [key, next])}
+              testid="attribute-value"
+              code
+            />
+            <Button
+              kind="quiet"
+              testid="attribute-remove"
+              label={`Remove ${key || "this attribute"}`}
+              onClick={() => onPairs(pairs.filter((_, at) => at !== index))}
+            >
+              ×
+            </Button>
+          </div>
+        ))}
+        <Button kind="quiet" testid="attribute-add" onClick={() => onPairs([...pairs, ["", ""]])}>
+          + Add an attribute
+        </Button>
+      </div>
+      {problem ? <div class="mv-interceptor-note">{problem}</div> : null}
+    </div>
+  );
+}
