@@ -276,6 +276,56 @@ def bytes_per_event(number: int) -> float:
     return (after - before) / number
 
 
+# -- layers --------------------------------------------------------------------------------------------------
+
+LAYERS = 8
+
+
+class Sink(mv.Topic):
+    """A topic that forgets."""
+
+    name = "sink"
+
+    async def send(self, message: mv.Message, delay: float) -> None:
+        """Do nothing."""
+
+
+class Pass(mv.TopicDecorator):
+    """A layer that only sends on."""
+
+    layer = "pass"
+
+    async def send(self, message: mv.Message, delay: float) -> None:
+        """Send it on."""
+        await self.next.send(message, delay)
+
+
+async def seconds_of_a_publish(number: int, layers: int, ledger: bool | None) -> float:
+    """Through so many layers; observed with the ledger on or off, or (None) not observed at all."""
+    topic: mv.Topic = Sink()
+    for _ in range(layers):
+        topic = Pass(topic)
+    if ledger is not None:
+        log = mv.MessageLog(max_events=2 * number, max_bytes=100_000_000)
+        topic = mv.observe(topic, log, layers=ledger)
+    start = now()
+    await publish_many(topic.new_writer, number)
+    return (now() - start) / number
+
+
+def layers_in_one_round(number: int) -> tuple[float, float, float]:
+    """Observed: the ledger off against the sum of the parts; on against off; what it costs a layer."""
+
+    def seconds(layers: int, ledger: bool | None) -> float:
+        gc.collect()
+        return asyncio.run(seconds_of_a_publish(number, layers, ledger))
+
+    observing = seconds(0, ledger=False)
+    layers = seconds(LAYERS, ledger=None) - seconds(0, ledger=None)
+    off, on = seconds(LAYERS, ledger=False), seconds(LAYERS, ledger=True)
+    return off / (observing + layers), on / off, (on - off) / LAYERS
+
+
 # -- the report ----------------------------------------------------------------------------------------------
 
 
@@ -320,6 +370,17 @@ def main() -> None:
         line("  against a bare pool under messages with a plain dict", f"{ratio(ours, bare):.2f}")
         line("  against a task per message under the same messages", f"{ratio(ours, tasks):.2f}")
         line("  observed against unobserved", f"{ratio(seen, ours):.2f}", "(to reach: 2.7)")
+    off, on, layer = (
+        statistics.median(of)
+        for of in zip(*(layers_in_one_round(number // 2) for _ in range(rounds)), strict=True)
+    )
+    line(
+        f"publish through {LAYERS} layers, observed, the ledger off, against none",
+        f"{off:.2f}",
+        "(to reach: 1.02)",
+    )
+    line("  the ledger on, against off", f"{on:.1f}")
+    line("  what the ledger costs a layer", f"{layer * 1e6:.1f} µs")
     many, few = options.events, 10_000
     costs = [(cost_of_an_event(many), cost_of_an_event(few)) for _ in range(3)]
     line(

@@ -62,6 +62,24 @@ OUTCOMES: dict[str, tuple[str, Any]] = {
             "ended": True,
         },
     ),
+    "03_inside_a_chain.ipynb": (
+        """{
+            "blamed": sorted(set(log.layers.dropna(subset="problem")["layer"])),
+            "held": before.decode().startswith("BCJNGG"),
+            "lab": lab["outcome"].tolist(),
+            "printed": sorted(printed),
+            "states": {s: int(n) for s, n in log.messages["state"].value_counts().items() if n},
+            "mended": log.layers.query("message_id == @last")["problem"].isna().all().item(),
+        }""",
+        {
+            "blamed": ["lz4"],
+            "held": True,
+            "lab": ["ok", "ok", "error", "error"],
+            "printed": [1, 2, 3, 4, 5, 6],
+            "states": {"ok": 6, "resolved": 6},
+            "mended": True,
+        },
+    ),
 }
 
 

@@ -10,6 +10,7 @@ import pytest
 import msgviz as mv
 from msgviz.decorators import (
     base64,
+    batch,
     dead_letter,
     deduplicate,
     ignore_errors,
@@ -107,6 +108,21 @@ async def test_what_was_rolled_back_was_not_published() -> None:
         await backend.topic("t").publish(b"good")
         await log.settled(5)
         assert list(log.messages["state"]) == ["dead", "dead", "ok", "ok"]
+
+
+async def test_a_batch_that_fails_in_part_is_no_message_of_its_own() -> None:
+    async def receive(message: mv.Message) -> None:
+        if message.body == b"bad":
+            raise ValueError("no")
+
+    log, backend = observed()
+    async with backend, asyncio.timeout(10):
+        backend.server("t", decorators=[batch], max_attempts=2, backoff=0).start(receive)
+        topic = backend.topic("t", decorators=[batch])
+        await asyncio.gather(topic.publish(b"bad"), topic.publish(b"good"))
+        await log.settled(5)
+        assert states(log) == {b"bad": "dead", b"good": "ok"}
+        assert len(log.messages) == 2
 
 
 @pytest.mark.parametrize("propagate", [True, False])

@@ -14,7 +14,7 @@ from typing import Any, cast
 from msgviz.attributes import Values
 from msgviz.message import Message, Source
 from msgviz.observing.breakpoints import PUBLISH, RECEIVE, At
-from msgviz.observing.failure import DROPPED, Dropped, Failure
+from msgviz.observing.failure import Dropped, Failure
 from msgviz.observing.identity import (
     ID_ATTRIBUTE,
     conversation_of,
@@ -175,16 +175,16 @@ class ObservedReceiver(ReceiverDecorator):
             at = At(RECEIVE, layer_name(self.next), -1, *where)
             try:
                 held = await _hold(self.observed_by, message, at, place.number, identity)
-            except BaseException:
-                _see(self.observed_by, well=False)
+            except BaseException as error:
+                _see(self.observed_by, error)
                 raise
             if held is None:
-                _see(self.observed_by, well=True)
+                _see(self.observed_by, None)
                 return
             message = held
             values = message.freeze()
         body = message.body
-        failure = None
+        failure = raised = None
         token = receiving.set(identity)
         began = perf_counter_ns()
         place.in_flight[message_id] = began
@@ -193,6 +193,7 @@ class ObservedReceiver(ReceiverDecorator):
         except BaseException as error:
             failure = Failure.of(error)
             if not isinstance(error, Dropped):
+                raised = error
                 raise
         finally:
             ended = perf_counter_ns()
@@ -208,7 +209,8 @@ class ObservedReceiver(ReceiverDecorator):
             log.allowance -= size + PER_EVENT
             if log.allowance < 0:
                 log.make_room()
-            _see(log, well=failure is None or failure.error_type == DROPPED)
+            _see(log, raised)
+            raised = None  # an error that its own frame holds lives until the garbage collector comes
             # Last, so that at no time a message is neither in flight nor in the log.
             place.in_flight.pop(message_id, None)
 
@@ -240,16 +242,19 @@ class OuterObserver(ReceiverDecorator):
         seen = _Seen(self._log, _seen.get())
         token = _seen.set(seen)
         failure = None
+        told = False
         try:
             await self.receive(message)
+            told = seen.well
         except BaseException as error:
             failure = Failure.of(error)
+            told = seen.knows(error)
             if not isinstance(error, Dropped):
                 raise
         finally:
             _seen.reset(token)
             source = message.source
-            if source is not None and (seen.last is None or seen.last != (failure is None)):
+            if source is not None and not told:
                 ended = perf_counter_ns()
                 values, log = message.freeze(), self._log
                 identity = None if message.tag is not None else read_identity(values)
@@ -259,28 +264,42 @@ class OuterObserver(ReceiverDecorator):
                     (began, ended, place.number, message_id, parent, conversation, message.attempt,
                      failure, values, message.body)
                 )  # fmt: skip
+            seen.errors.clear()
 
 
 class _Seen:
     """What the observers of one log saw inside of a server's decorators."""
 
-    __slots__ = ("last", "log", "outer")
+    __slots__ = ("errors", "log", "outer", "well")
 
     def __init__(self, log: Recorder, outer: _Seen | None) -> None:
         self.log = log
         self.outer = outer  # of another log, which observes the same server
-        self.last: bool | None = None  # whether the last receive went well
+        self.well = False  # whether the last receive went well
+        self.errors: list[BaseException] = []
+
+    def knows(self, error: BaseException | None) -> bool:
+        """Whether this error was seen, or the one it was raised from, or one of its group."""
+        while error is not None:
+            if any(error is seen for seen in self.errors):
+                return True
+            if isinstance(error, BaseExceptionGroup) and any(self.knows(e) for e in error.exceptions):
+                return True
+            error = error.__cause__ or error.__context__
+        return False
 
 
 _seen: ContextVar[_Seen | None] = ContextVar("msgviz_seen", default=None)
 
 
-def _see(log: Recorder, *, well: bool) -> None:
-    """Tell the observer outside of the decorators how a receive went."""
+def _see(log: Recorder, error: BaseException | None) -> None:
+    """Tell the observer outside of the decorators how a receive ended."""
     seen = _seen.get()
     while seen is not None:
         if seen.log is log:
-            seen.last = well
+            seen.well = error is None
+            if error is not None:
+                seen.errors.append(error)
         seen = seen.outer
 
 

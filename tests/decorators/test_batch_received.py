@@ -130,6 +130,7 @@ async def test_a_log_knows_each_message_through_all_its_attempts(propagate: bool
         await until(lambda: len(choosy.messages) == 8)
         await log.settled(5)
     received = log.events.query("operation == 'receive'")
+    received = received[received["body"].isin(numbered(4))]  # there may be one of the batch itself
     assert received.groupby("message_id").size().tolist() == [2] * 4
     by_body = {body: group["outcome"].tolist() for body, group in received.groupby("body")}
     assert by_body == {b"0": ["ok"] * 2, b"1": ["error"] * 2, b"2": ["error"] * 2, b"3": ["ok"] * 2}
