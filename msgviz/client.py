@@ -108,6 +108,11 @@ class ClientBackend(Backend):
                 if not left:
                     self._wanted.pop(topic, None)
 
+    @property
+    def reached(self) -> bool:
+        """Whether it has connected before: what fails now may be over in a moment."""
+        return self._connected
+
     async def connected(self) -> None:
         """Connect, unless that was done before."""
         loop = asyncio.get_running_loop()

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from msgviz.attributes import Values
@@ -21,6 +22,8 @@ from msgviz.message import Message, Source, wrap
 from msgviz.server import Backoff, BackoffLike, Server, Turn, as_backoff
 
 logger = logging.getLogger("msgviz")
+
+_TRIES = 4  # to begin, where the system has been reached before
 
 
 @dataclass(slots=True, eq=False)
@@ -121,13 +124,8 @@ class PullServer(Server):
             self._opening = asyncio.Lock()
             self._stop = asyncio.Event()
         async with self._opening:
-            if not self._open:
-                try:
-                    await self._begin()
-                except BackendClosed:
-                    if self._stopping or self.backend.closed:  # before it came to serving
-                        return
-                    raise
+            if not self._open and not await self._begin():
+                return
         turn = Turn(self.concurrency)
         left = turn.begin()
         while not self._stopping:
@@ -147,14 +145,32 @@ class PullServer(Server):
                     await asyncio.sleep(0)
                     left = turn.begin()
 
-    async def _begin(self) -> None:
-        await self.backend.ready(self.source.topic)
-        if self.source.max_attempts is not None:
-            await self.backend.ready(dead_letter_topic(self.source))
-        await self.backend.call(self.open())
+    async def _begin(self) -> bool:
+        """Have all there is to have, and begin to consume; false where the server ends before."""
+        backoff = Backoff(first=0.1, maximum=2.0)
+        for tries in count(1):
+            try:
+                await self.backend.ready(self.source.topic)
+                if self.source.max_attempts is not None:
+                    await self.backend.ready(dead_letter_topic(self.source))
+                await self.backend.call(self.open())
+            except BackendClosed:
+                if self._stopping or self.backend.closed:  # before it came to serving
+                    return False
+                raise
+            except ConnectionFailed as error:
+                if not self.backend.reached or tries >= _TRIES:
+                    raise
+                logger.warning("%s: %s; trying again", self.source, error)
+                await self._pause(backoff(tries))
+                if self._stopping:
+                    return False
+            else:
+                break
         self._open = True
         if self._keeper is None and self.lease < math.inf:
             self._keeper = asyncio.create_task(self._keep())
+        return True
 
     async def _wait(self) -> None:
         """Wait until there may be something to take; one task takes for all workers that wait."""

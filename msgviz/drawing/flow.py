@@ -312,30 +312,16 @@ class Flow:
         yield from self._caused_edges(now)
 
     def _caused_edges(self, now: int) -> Iterator[Edge]:
-        """What receivers published. Where several come into question, the one that always does did it."""
-        could: Counter[tuple[Place, str]] = Counter()
-        for cause, tally in self._caused.items():
-            could[cause] += tally.count
+        """What receivers published: surely, and at most where several of them come into question."""
+        perhaps: Counter[tuple[Place, str]] = Counter()
         for (places, topic), tally in self._perhaps.items():
-            for place in places:
-                could[place, topic] += tally.count
-        sure = {cause: [tally] for cause, tally in self._caused.items()}
-        open_: Counter[tuple[Place, str]] = Counter()
-        for (places, topic), tally in self._perhaps.items():
-            best = max(could[p, topic] for p in places)
-            leading = [p for p in places if could[p, topic] == best]
-            others = any((p, topic) in self._caused for p in places if p not in leading)
-            if len(leading) == 1 and not others:
-                sure.setdefault((leading[0], topic), []).append(tally)
-            else:
-                open_.update({(p, topic): tally.count for p in places})
-        for place, topic in sorted({*sure, *open_}, key=lambda c: (self._places.number(c[0]), str(c[1]))):
-            tallies = sure.get((place, topic), [])
-            count = sum(t.count for t in tallies)
-            yield Edge(
-                _key(place), _topic(topic), "publish", count, count + open_[place, topic],
-                sum(t.failed for t in tallies), rate=sum(t.rate(now) for t in tallies),
-            )  # fmt: skip
+            perhaps.update({(place, topic): tally.count for place in places})
+        for place, topic in sorted(
+            {*self._caused, *perhaps}, key=lambda c: (self._places.number(c[0]), str(c[1]))
+        ):
+            sure = self._caused.get((place, topic)) or Tally()
+            most = sure.count + perhaps[place, topic]
+            yield replace(_publish(_key(place), topic, sure, now), most=most)
 
     def _node(self, key: Key, letters: set[Key]) -> Node:
         kind, name = str(key[0]), str(key[-1])

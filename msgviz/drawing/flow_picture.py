@@ -110,7 +110,9 @@ def draw(graph: Graph, layout: Layout) -> svg.Svg:
     lanes_end = layout.bottom + LANE * len(layout.lanes)
     picture = svg.Svg(width, lanes_end + 20 * len(notes), f"flow of {_nouns(graph)}")
     # Not squeezed where there is little room: what is around it scrolls.
-    picture.root.set("style", picture.root.attrib["style"].replace("max-width:100%", "display:block"))
+    picture.root.set(
+        "style", picture.root.attrib["style"].replace("max-width:100%", "display:block;max-width:none")
+    )
     picture.rect(0, 0, picture.width, picture.height, radius=0)
     names = {node.key: _name(node) for node in graph.nodes}
     edges = picture.group({"key": "edges"})
@@ -144,7 +146,7 @@ def _draw_node(picture: svg.Svg, node: Node, layout: Layout) -> None:
     group.rect(x, y, width, NODE_HEIGHT, stroke=stroke, radius=3 if node.kind != "subscription" else 16)
     if is_topic:
         group.rect(x, y, 4, NODE_HEIGHT, fill=svg.colour("dead") if bad else svg.BRAND, radius=1.5)
-    group.text(x + pad, y + 18, node.name, width=room, bold=True)
+    group.text(x + pad, y + 18, node.name, width=0.93 * room, bold=True)
     if layers:
         # The last of a subscription's is its receiver: it has room before the decorators have.
         shown = layers if is_topic else _last(node.layers, room)

@@ -87,11 +87,15 @@ class RedisServer(PullServer):
             await connection.disconnect(nowait=True)
             raise
         self._connection = connection
-        held = [d.handle for d in (*self._held, *self._taken) if d is not None and not d.settled]
-        await self._give_up("stay", held)
-        if self._ours is None:
-            made = await self.backend.commands.command("EXISTS", self.backend.mark(self.source.topic))
-            self._ours = bool(made)
+        try:
+            held = [d.handle for d in (*self._held, *self._taken) if d is not None and not d.settled]
+            await self._give_up("stay", held)
+            if self._ours is None:
+                made = await self.backend.commands.command("EXISTS", self.backend.mark(self.source.topic))
+                self._ours = bool(made)
+        except BaseException:
+            await self._hang_up()
+            raise
         self._looked = -math.inf
         if self._tender is None:
             self._tender = asyncio.create_task(self._tend())

@@ -13,6 +13,7 @@ export function show(host: Element, next: SVGElement): void {
   const shown = host.firstElementChild;
   if (shown === null) host.append(document.importNode(next, true));
   else patch(shown, next);
+  host.firstElementChild?.setAttribute("role", "presentation"); // no image, with buttons in it
   for (const element of elements(host)) {
     element.setAttribute("role", "button");
     element.setAttribute("aria-label", element.querySelector("title")?.textContent ?? "");

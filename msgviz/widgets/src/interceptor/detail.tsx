@@ -1,7 +1,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
-import { Button, CopyButton, ErrorLine, Field, formatSize, formatTime } from "../lib";
+import { Button, CopyButton, ErrorLine, Field, formatSize, formatTime, pairsProblem } from "../lib";
 import { Countdown } from "./clock";
-import { type Draft, draftOf, editOf, hexProblem, pairsProblem, pairsText } from "./draft";
+import { type Draft, draftOf, editOf, hexProblem, pairsText } from "./draft";
 import { EditForm } from "./edit";
 import { type Action, type Detail, type Edit, ENDINGS, type Held, placeOf } from "./types";
 

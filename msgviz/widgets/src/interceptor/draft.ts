@@ -1,7 +1,7 @@
+import type { Pair } from "../lib";
 import { ID_ATTRIBUTE } from "../lib/attributes";
 import type { Detail, Edit } from "./types";
 
-export type Pair = [key: string, value: string];
 
 /** A message as a person is changing it. */
 export interface Draft {
@@ -28,13 +28,6 @@ export function editOf(detail: Detail, draft: Draft): Edit | null {
   }
   if (JSON.stringify(draft.pairs) !== JSON.stringify(before.pairs)) edit.attributes = merge(draft.pairs);
   return edit.body || edit.attributes ? edit : null;
-}
-
-/** What keeps the attributes of a draft from being sent. */
-export function pairsProblem(pairs: Pair[]): string | null {
-  if (pairs.some(([key]) => key.trim() === "")) return "Every attribute needs a name.";
-  const reserved = pairs.some(([key]) => key.trim().toLowerCase() === ID_ATTRIBUTE.toLowerCase());
-  return reserved ? `${ID_ATTRIBUTE} is msgviz's own.` : null;
 }
 
 export function hexProblem(text: string): string | null {

@@ -1,7 +1,7 @@
-import { Button, Field, LongBody, useModel } from "../lib";
+import { Button, Field, LongBody, PairsField, useModel } from "../lib";
 import type { Body } from "../lib";
-import { formatJson, jsonProblem } from "../replayer/json";
-import { type Draft, draftOf, hexProblem, type Pair, pairsProblem } from "./draft";
+import { formatJson, jsonProblem } from "../lib/jsontext";
+import { type Draft, draftOf, hexProblem } from "./draft";
 import type { Detail } from "./types";
 
 interface Props {
@@ -63,53 +63,7 @@ export function EditForm({ detail, draft, onDraft, onSubmit }: Props) {
           </>
         )}
       </div>
-      <Pairs pairs={draft.pairs} onPairs={(pairs) => onDraft({ ...draft, pairs })} />
-    </div>
-  );
-}
-
-function Pairs({ pairs, onPairs }: { pairs: Pair[]; onPairs: (pairs: Pair[]) => void }) {
-  const set = (index: number, pair: Pair): void => onPairs(pairs.map((old, at) => (at === index ? pair : old)));
-  const problem = pairsProblem(pairs);
-  return (
-    <div>
-      <div class="mv-label">Attributes</div>
-      <div class="mv-interceptor-pairs">
-        {pairs.map(([key, value], index) => (
-          <div key={index} class="mv-interceptor-pair" data-testid="attribute">
-            <Field
-              label="Name"
-              hideLabel
-              placeholder="Name"
-              value={key}
-              onInput={(next) => set(index, [next, value])}
-              testid="attribute-key"
-              code
-            />
-            <Field
-              label={`Value of ${key}`}
-              hideLabel
-              placeholder="Value"
-              value={value}
-              onInput={(next) => set(index, [key, next])}
-              testid="attribute-value"
-              code
-            />
-            <Button
-              kind="quiet"
-              testid="attribute-remove"
-              label={`Remove ${key || "this attribute"}`}
-              onClick={() => onPairs(pairs.filter((_, at) => at !== index))}
-            >
-              ×
-            </Button>
-          </div>
-        ))}
-        <Button kind="quiet" testid="attribute-add" onClick={() => onPairs([...pairs, ["", ""]])}>
-          + Add an attribute
-        </Button>
-      </div>
-      {problem ? <div class="mv-interceptor-note">{problem}</div> : null}
+      <PairsField pairs={draft.pairs} onPairs={(pairs) => onDraft({ ...draft, pairs })} />
     </div>
   );
 }

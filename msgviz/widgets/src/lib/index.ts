@@ -4,5 +4,6 @@ export { Button, EmptyState, ErrorLine, Field, StateBadge } from "./controls";
 export { CopyButton } from "./copy";
 export { formatCount, formatDuration, formatSize, formatTime } from "./format";
 export { LongBody } from "./longbody";
+export { type Pair, PairsField, pairsProblem } from "./pairs";
 export { type Channel, KernelError, useMessages, useModel, useTrait } from "./model";
 export { defineWidget } from "./widget";

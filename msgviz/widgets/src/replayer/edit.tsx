@@ -1,7 +1,7 @@
 import { useState } from "preact/hooks";
-import { Button, ErrorLine, Field } from "../lib";
+import { Button, ErrorLine, Field, type Pair, PairsField, pairsProblem } from "../lib";
 import { ID_ATTRIBUTE } from "../lib/attributes";
-import { formatJson, jsonProblem } from "./json";
+import { formatJson, jsonProblem } from "../lib/jsontext";
 import type { Case, Edit } from "./types";
 
 interface Props {
@@ -11,8 +11,6 @@ interface Props {
   onSend: (edit: Edit | null) => void;
   onCancel: () => void;
 }
-
-type Pair = [key: string, value: string];
 
 /** Changes the body and the attributes of one message before it is sent again. */
 export function EditForm({ original, place, problem, onSend, onCancel }: Props) {
@@ -24,8 +22,6 @@ export function EditForm({ original, place, problem, onSend, onCancel }: Props) 
   const wasJson = isText && start.trim() !== "" && jsonProblem(start) === null;
   const notJson = wasJson ? jsonProblem(body) : null;
   const notHex = isText ? null : hexProblem(body);
-  const unnamed = pairs.some(([key]) => key.trim() === "");
-  const reserved = pairs.some(([key]) => key.trim().toLowerCase() === ID_ATTRIBUTE.toLowerCase());
   const bodyChanged = body !== start;
   const pairsChanged = JSON.stringify(pairs) !== JSON.stringify(before);
   const rows = Math.min(16, Math.max(3, body.split("\n").length + 1));
@@ -38,8 +34,7 @@ export function EditForm({ original, place, problem, onSend, onCancel }: Props) 
     if (pairsChanged) edit.attributes = merge(pairs);
     onSend(edit);
   };
-  const set = (index: number, pair: Pair): void => setPairs(pairs.map((old, at) => (at === index ? pair : old)));
-  const blocked = notHex !== null || unnamed || reserved;
+  const blocked = notHex !== null || pairsProblem(pairs) !== null;
 
   return (
     <div class="mv-replayer-edit" data-testid="edit-form">
@@ -68,46 +63,7 @@ export function EditForm({ original, place, problem, onSend, onCancel }: Props) 
           </div>
         ) : null}
       </div>
-      <div>
-        <div class="mv-label">Attributes</div>
-        <div class="mv-replayer-pairs">
-          {pairs.map(([key, value], index) => (
-            <div key={index} class="mv-replayer-pair" data-testid="attribute">
-              <Field
-                label="Name"
-                hideLabel
-                placeholder="Name"
-                value={key}
-                onInput={(next) => set(index, [next, value])}
-                testid="attribute-key"
-                code
-              />
-              <Field
-                label={`Value of ${key}`}
-                hideLabel
-                placeholder="Value"
-                value={value}
-                onInput={(next) => set(index, [key, next])}
-                testid="attribute-value"
-                code
-              />
-              <Button
-                kind="quiet"
-                testid="attribute-remove"
-                label={`Remove ${key || "this attribute"}`}
-                onClick={() => setPairs(pairs.filter((_, at) => at !== index))}
-              >
-                ×
-              </Button>
-            </div>
-          ))}
-          <Button kind="quiet" testid="attribute-add" onClick={() => setPairs([...pairs, ["", ""]])}>
-            + Add an attribute
-          </Button>
-        </div>
-        {unnamed ? <div class="mv-replayer-note">Every attribute needs a name.</div> : null}
-        {reserved ? <div class="mv-replayer-note">{ID_ATTRIBUTE} is msgviz's own.</div> : null}
-      </div>
+      <PairsField pairs={pairs} onPairs={setPairs} />
       {problem ? <ErrorLine testid="edit-error">{problem}</ErrorLine> : null}
       <div class="mv-bar mv-replayer-actions">
         <Button kind="primary" testid="send-edit" disabled={blocked} onClick={send}>

@@ -1,4 +1,4 @@
-import { type JsonNode, parseJson } from "../lib/json";
+import { type JsonNode, parseJson } from "./json";
 
 /** What keeps a text from being JSON, in plain words; null where nothing does. */
 export function jsonProblem(text: string): string | null {
