@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         MessageTable,
         Publisher,
         Replayer,
+        Timeline,
     )
 
 __version__ = "0.1.0"
@@ -77,6 +78,7 @@ __all__ = [
     "Server",
     "ServerClosed",
     "Source",
+    "Timeline",
     "Topic",
     "TopicDecorator",
     "UnknownBackend",
@@ -100,6 +102,7 @@ _LAZY = {
     "MessageTable": ("msgviz.widgets", "notebook"),
     "Publisher": ("msgviz.widgets", "notebook"),
     "Replayer": ("msgviz.widgets", "notebook"),
+    "Timeline": ("msgviz.widgets", "notebook"),
     "chain": ("msgviz.chains", "log"),
     "observe": ("msgviz.observing", "log"),
     "try_orders": ("msgviz.order_lab", "log"),

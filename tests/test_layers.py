@@ -200,6 +200,6 @@ def test_the_public_names_change_only_on_purpose() -> None:
         "Attributes Backend BackendClosed Backoff ChainView ConnectionFailed Dashboard DecodeError Features "
         "FlowGraph Inspector Interceptor LogFileError Message MessageLog MessageTable MessageWriter "
         "MissingExtra MsgvizError NotFound Publisher Receiver ReceiverDecorator Replayer Server ServerClosed "
-        "Source Topic TopicDecorator UnknownBackend Unsupported WriterClosed canonical_key chain connect "
-        "observe try_orders"
+        "Source Timeline Topic TopicDecorator UnknownBackend Unsupported WriterClosed canonical_key chain "
+        "connect observe try_orders"
     )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from msgviz.widgets.publisher import Publisher
     from msgviz.widgets.replayer import Replayer
     from msgviz.widgets.table import MessageTable
+    from msgviz.widgets.timeline import Timeline
 
 __all__ = [
     "ChainView",
@@ -24,6 +25,7 @@ __all__ = [
     "MessageTable",
     "Publisher",
     "Replayer",
+    "Timeline",
 ]
 
 _MODULES = {
@@ -35,6 +37,7 @@ _MODULES = {
     "MessageTable": "table",
     "Publisher": "publisher",
     "Replayer": "replayer",
+    "Timeline": "timeline",
 }
 
 
