@@ -1,0 +1,161 @@
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { elements, parse, show } from "../flowgraph/picture";
+import { Button, defineWidget, EmptyState, ErrorLine, formatCount, useMessages, useModel, useTrait } from "../lib";
+import { Picker } from "./picker";
+import "./timeline.css";
+import type { Content } from "./types";
+
+function Timeline() {
+  const model = useModel();
+  const [id, setId] = useTrait<string | null>("message_id");
+  const [waterfall, setWaterfall] = useTrait<boolean>("waterfall");
+  const [content, setContent] = useState<Content | null>(null);
+  const [error, setError] = useState<string | null>(null);
+  const [picking, setPicking] = useState(false);
+
+  useMessages<{ value: Content }>("content", ({ value }) => setContent(value));
+  useEffect(() => {
+    model
+      .request<Content>("show")
+      .then(setContent)
+      .catch((problem: Error) => setError(problem.message));
+  }, [model]);
+
+  const pick = (chosen: string): void => {
+    setPicking(false);
+    setId(chosen);
+  };
+  const select = (of: string): void => {
+    setError(null);
+    model.request("select", { of }).catch((problem: Error) => setError(problem.message));
+  };
+  const shown = id !== null && content !== null && "picture" in content ? content : null;
+  const missing = id !== null && content !== null && "missing" in content ? content.missing : null;
+  return (
+    <>
+      {id === null ? null : (
+        <div class="mv-bar mv-timeline-bar">
+          <span class="mv-fill mv-timeline-said" data-testid="said">
+            {shown === null ? (
+              <span class="mv-code">{id}</span>
+            ) : (
+              <>
+                {formatCount(shown.messages, "message")}, {formatCount(shown.events, "event")}
+                <span class="mv-dim"> · selected #{shown.selected} </span>
+                <span class="mv-code mv-dim">{shown.message_id}</span>
+              </>
+            )}
+          </span>
+          <Button testid="choose" pressed={picking} onClick={() => setPicking(!picking)}>
+            Other conversation
+          </Button>
+          <Button testid="waterfall" pressed={waterfall} onClick={() => setWaterfall(!waterfall)}>
+            Waterfall
+          </Button>
+          <Button testid="download" disabled={shown === null} onClick={() => download(shown?.picture ?? "")}>
+            Download SVG
+          </Button>
+        </div>
+      )}
+      {error === null ? null : <ErrorLine onDismiss={() => setError(null)}>{error}</ErrorLine>}
+      {id === null || picking ? <Picker selected={shown?.conversation ?? null} onPick={pick} /> : null}
+      {missing === null ? null : <EmptyState testid="missing">{missing}</EmptyState>}
+      {shown === null ? null : (
+        <Picture
+          key={`${shown.waterfall} ${shown.conversation}`}
+          picture={shown.picture}
+          waterfall={shown.waterfall}
+          selected={shown.selected}
+          onSelect={select}
+        />
+      )}
+    </>
+  );
+}
+
+const HEADS = 72; // pixels that the heads of the lifelines take
+
+interface PictureProps {
+  picture: string;
+  waterfall: boolean;
+  /** The number of the selected message. */
+  selected: string;
+  onSelect: (of: string) => void;
+}
+
+function Picture({ picture, waterfall, selected, onSelect }: PictureProps) {
+  const host = useRef<HTMLDivElement>(null);
+
+  // The heads of the lifelines stay in sight.
+  const follow = (): void => {
+    const heads = host.current?.querySelector<SVGElement>('[data-key="heads"]');
+    heads?.setAttribute("transform", `translate(0 ${host.current?.scrollTop ?? 0})`);
+  };
+  useLayoutEffect(() => {
+    const root = parse(picture);
+    if (host.current === null || root === null) return;
+    show(host.current, root);
+    follow();
+    const all = elements(host.current);
+    // One stop for the Tab key; the arrows go on from there.
+    if (!all.some((element) => element.getAttribute("tabindex") === "0")) all[0]?.setAttribute("tabindex", "0");
+  }, [picture]);
+  useLayoutEffect(() => {
+    if (host.current === null) return;
+    for (const element of elements(host.current)) {
+      element.setAttribute("aria-pressed", String(element.dataset["of"] === selected));
+    }
+  }, [picture, selected]);
+  // Whoever else selected a message wants to see it; what was clicked on is in sight, and nothing moves.
+  useLayoutEffect(() => {
+    const box = host.current?.getBoundingClientRect();
+    const found = host.current?.querySelector(`g[data-of="${CSS.escape(selected)}"]`)?.getBoundingClientRect();
+    if (host.current === null || box === undefined || found === undefined) return;
+    if (found.top < box.top + HEADS || found.bottom > box.bottom) host.current.scrollTop += found.top - box.top - HEADS;
+  }, [selected]);
+
+  const chosen = (event: Event): SVGElement | null =>
+    event.target instanceof Element ? event.target.closest<SVGElement>("g[data-name]") : null;
+  const press = (event: KeyboardEvent): void => {
+    const element = chosen(event);
+    if (element === null || host.current === null) return;
+    const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
+    const all = elements(host.current);
+    if (event.key === "Enter" || event.key === " ") onSelect(element.dataset["of"] ?? "");
+    else if (step !== undefined) all[all.indexOf(element) + step]?.focus();
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  };
+  const focused = (event: FocusEvent): void => {
+    const element = chosen(event);
+    if (element === null || host.current === null) return;
+    for (const other of elements(host.current)) other.setAttribute("tabindex", other === element ? "0" : "-1");
+  };
+  return (
+    <div
+      class={`mv-timeline-picture${waterfall ? " mv-timeline-waterfall" : ""}`}
+      data-testid="picture"
+      role="group"
+      aria-label="Conversation"
+      ref={host}
+      onScroll={follow}
+      onClick={(event) => {
+        const element = chosen(event);
+        if (element !== null) onSelect(element.dataset["of"] ?? "");
+      }}
+      onKeyDown={press}
+      onFocusIn={focused}
+    />
+  );
+}
+
+function download(picture: string): void {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([picture], { type: "image/svg+xml" }));
+  link.download = "conversation.svg";
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+export default defineWidget("timeline", Timeline);
