@@ -15,6 +15,8 @@ export interface AnyModel {
 type Content = Record<string, unknown>;
 type Listener = (content: Content) => void;
 
+const MOST_EARLY = 100;
+
 /** A request that the kernel answered with an error; the message is meant for the person. */
 export class KernelError extends Error {}
 
@@ -24,6 +26,8 @@ export class Channel {
   readonly view = Math.random().toString(36).slice(2, 10);
   readonly #listeners = new Map<string, Set<Listener>>();
   readonly #waiting = new Map<string, { resolve(value: unknown): void; reject(error: Error): void }>();
+  /** Messages that came before anybody listened: components begin to, only after they were drawn. */
+  readonly #early = new Map<string, Content[]>();
   #requests = 0;
 
   constructor(readonly model: AnyModel) {
@@ -49,6 +53,9 @@ export class Channel {
   on<T>(op: string, listener: (content: T) => void): () => void {
     const listeners = this.#listeners.get(op) ?? new Set();
     this.#listeners.set(op, listeners.add(listener as unknown as Listener));
+    const early = this.#early.get(op) ?? [];
+    this.#early.delete(op);
+    for (const content of early) listener(content as T);
     return () => listeners.delete(listener as unknown as Listener);
   }
 
@@ -56,6 +63,7 @@ export class Channel {
     this.send("view", { view: this.view, shown: false });
     this.model.off("msg:custom", this.#receive);
     this.#listeners.clear();
+    this.#early.clear();
     this.#waiting.clear();
   }
 
@@ -69,7 +77,9 @@ export class Channel {
       else waiting?.reject(new KernelError(String(content["error"])));
       return;
     }
-    for (const listener of this.#listeners.get(op) ?? []) listener(content);
+    const listeners = this.#listeners.get(op);
+    if (listeners === undefined) this.#early.set(op, [...(this.#early.get(op) ?? []), content].slice(-MOST_EARLY));
+    else for (const listener of listeners) listener(content);
   };
 }
 
