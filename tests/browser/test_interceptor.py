@@ -295,8 +295,8 @@ def test_what_is_hostile_or_long_stays_text(lab: Lab) -> None:
     interceptor.get_by_test_id("attribute-value").fill("long")
     interceptor.get_by_test_id("continue-edit").click()
     book.expect(
-        "[log.events['attributes'].iloc[-1].get('Note'), int(log.events['size'].iloc[-1])]",
-        [["long"], 300_000],
+        "[[a.get('Note'), s] for a, s in zip(log.events['attributes'], log.events['size'].tolist())][-1:]",
+        [[["long"], 300_000]],
     )
 
     book.execute("tasks.append(go(send(evil.encode(), N='four')))")
