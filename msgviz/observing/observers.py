@@ -80,7 +80,7 @@ class ObservedTopic(TopicDecorator):
         log = self.observed_by
         if self._version != log.places.version:
             self._settle_in()
-        if log.stops:
+        if log.stops.breakpoints:
             further = second_layer(self.next, log.ledger)
             at = At(PUBLISH, layer_name(self.next), -1, self.name, self._only, message_id, 1, further)
             held = await _hold(log, message, at, self._number, (conversation, message_id, parent))
@@ -170,7 +170,7 @@ class ObservedReceiver(ReceiverDecorator):
         if message.source is not self._source:
             self._settle_in(message.source)
         place = self._place
-        if self.observed_by.stops:
+        if self.observed_by.stops.breakpoints:
             where = (place.topic, place.subscription, message_id, message.attempt)
             at = At(RECEIVE, layer_name(self.next), -1, *where)
             try:
@@ -209,7 +209,8 @@ class ObservedReceiver(ReceiverDecorator):
             log.allowance -= size + PER_EVENT
             if log.allowance < 0:
                 log.make_room()
-            _see(log, raised)
+            if _seen.get() is not None:
+                _see(log, raised)
             raised = None  # an error that its own frame holds lives until the garbage collector comes
             # Last, so that at no time a message is neither in flight nor in the log.
             place.in_flight.pop(message_id, None)

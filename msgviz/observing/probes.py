@@ -139,7 +139,7 @@ class TopicProbe(TopicDecorator):
 
     async def send(self, message: Message, delay: float) -> None:
         """Send the message on; write down what it was."""
-        if self.gate.ledger.stops:
+        if self.gate.ledger.stops.breakpoints:
             message = await self.gate.hold(message, self.name)
         with self.gate.passing(message, self.name):
             await self.next.send(message, delay)
@@ -155,7 +155,7 @@ class ReceiverProbe(ReceiverDecorator):
 
     async def __call__(self, message: Message) -> None:
         """Hand the message on; write down what it was."""
-        if self.gate.ledger.stops:
+        if self.gate.ledger.stops.breakpoints:
             message = await self.gate.hold(message, None)
         with self.gate.passing(message, None):
             await self.receive(message)
