@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import time
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -68,7 +68,7 @@ class Redrive:
         self._limit = limit
         self._interval = 0.0 if rate is None else 1 / rate
         self._progress = progress
-        self._run = uuid.uuid4().hex[:12]
+        self._run = os.urandom(6).hex()
         self._moved = 0
         self._unmarked: set[bytes] = set()
         self._busy = False

@@ -10,7 +10,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import re
 import statistics
+import subprocess
+import sys
 import time
 import tracemalloc
 from collections import deque
@@ -326,6 +329,21 @@ def layers_in_one_round(number: int) -> tuple[float, float, float]:
     return off / (observing + layers), on / off, (on - off) / LAYERS
 
 
+# -- importing -----------------------------------------------------------------------------------------------
+
+
+def seconds_of_an_import(module: str) -> float:
+    """In a new interpreter, all that the module imports included."""
+    told = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", f"import {module}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stderr
+    (match,) = re.findall(rf"^import time:\s+\d+ \|\s+(\d+) \| {module}$", told, flags=re.MULTILINE)
+    return int(match) / 1e6
+
+
 # -- the report ----------------------------------------------------------------------------------------------
 
 
@@ -357,6 +375,9 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=1_000_000, help="events of the log (default 1000000)")
     options = parser.parse_args()
     number, rounds = options.messages, options.rounds
+    imports = [(seconds_of_an_import("msgviz"), seconds_of_an_import("asyncio")) for _ in range(rounds)]
+    line("import msgviz", f"{statistics.median(a for a, _ in imports) * 1000:.0f} ms", "(to reach: 100 ms)")
+    line("  against import asyncio", f"{statistics.median(a / b for a, b in imports):.2f}")
     for concurrency in (1, 10):
         at = f"concurrency {concurrency}"
         sides = (bare_floor, floor, memory, task_per_message, observed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -162,20 +161,13 @@ def test_importing_msgviz_imports_nothing_third_party() -> None:
     assert python("-c", code).stdout.split() == ["msgviz"]
 
 
-def test_importing_msgviz_takes_less_than_a_tenth_of_a_second() -> None:
-    def milliseconds() -> float:
-        told = python("-X", "importtime", "-c", "import msgviz").stderr
-        (match,) = re.findall(r"^import time:\s+\d+ \|\s+(\d+) \| msgviz$", told, flags=re.MULTILINE)
-        return int(match) / 1000
-
-    # What else the machine does can only add to it: the least is nearest to what the import costs.
-    least = milliseconds()
-    for _ in range(20):
-        if least < 100:
-            break
-        least = min(least, milliseconds())
-    print(f"import msgviz: {least:.0f} ms")
-    assert least < 100
+def test_importing_msgviz_imports_its_core_alone() -> None:
+    """What that takes is in the benchmark: most of it is asyncio."""
+    told = python("-c", "import sys, msgviz; print(*sys.modules)").stdout.split()
+    core = LAYERS[0] - {"client", "pull", "urls"}  # what only the backends of other systems stand on
+    assert {name for name in told if name.startswith("msgviz.")} == {f"msgviz.{name}" for name in core}
+    slow = {"email", "http", "importlib.metadata", "multiprocessing", "sqlite3", "unittest", "xml", "zipfile"}
+    assert slow.intersection(told) == set()
 
 
 def test_every_module_says_what_it_is_for() -> None:

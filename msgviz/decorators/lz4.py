@@ -6,20 +6,15 @@ a message that carries the attribute is decoded. A system that carries no binary
 
 from __future__ import annotations
 
-from msgviz.decorators._coding import outermost, pop, push
+from msgviz.decorators._compression import LARGEST, Compressor, Decompressor, Unfolded
 from msgviz.errors import DecodeError, MissingExtra
-from msgviz.message import Message
-from msgviz.receiver import Receiver, ReceiverDecorator
-from msgviz.topic import Topic, TopicDecorator
+from msgviz.receiver import Receiver
+from msgviz.topic import Topic
 
 try:
     from lz4 import frame
 except ImportError as error:
     raise MissingExtra("the lz4 decorator", "lz4") from error
-
-_KEY = "Content-Encoding"
-_CODING = "lz4"
-_LARGEST = 256 * 1024 * 1024
 
 
 def encoder(topic: Topic, *, level: int = 0) -> Topic:
@@ -27,7 +22,7 @@ def encoder(topic: Topic, *, level: int = 0) -> Topic:
     return Encoder(topic, level=level)
 
 
-def decoder(receiver: Receiver, *, max_size: int = _LARGEST) -> Receiver:
+def decoder(receiver: Receiver, *, max_size: int = LARGEST) -> Receiver:
     """A receiver that decompresses every body that is compressed.
 
     `DecodeError` for a body that is no LZ4 frame, one that is cut short, and one that would be larger
@@ -36,61 +31,47 @@ def decoder(receiver: Receiver, *, max_size: int = _LARGEST) -> Receiver:
     return Decoder(receiver, max_size=max_size)
 
 
-class Encoder(TopicDecorator):
+class Encoder(Compressor):
     """Compresses on the way out."""
 
     layer = "lz4"
+    levels = range(17)
+    levels_in_words = "0 (fast) to 16 (small)"
 
-    def __init__(self, next: Topic, *, level: int = 0) -> None:
-        super().__init__(next)
-        if not 0 <= level <= 16:
-            raise ValueError(f"an lz4 level is 0 (fast) to 16 (small), not {level!r}")
-        self.level = level
-
-    async def send(self, message: Message, delay: float) -> None:
-        """Send the message on, compressed."""
-        body = frame.compress(message.body, compression_level=self.level, content_checksum=True)
-        await self.next.send(push(message, _KEY, _CODING, body), delay)
+    def encode(self, body: bytes) -> bytes:
+        """One LZ4 frame."""
+        frames: bytes = frame.compress(body, compression_level=self.level, content_checksum=True)
+        return frames
 
 
-class Decoder(ReceiverDecorator):
+class Decoder(Decompressor):
     """Decompresses on the way in."""
 
     layer = "lz4"
 
-    def __init__(self, next: Receiver, *, max_size: int = _LARGEST) -> None:
-        super().__init__(next)
-        self.max_size = max_size
-
-    async def __call__(self, message: Message) -> None:
-        """Hand the message on, decompressed."""
-        if outermost(message, _KEY) == _CODING:
-            message = pop(message, _KEY, decode(message.body, self.max_size))
-        await self.receive(message)
+    def decode(self, body: bytes) -> bytes:
+        """What the frames hold."""
+        return decode(body, self.max_size)
 
 
-def decode(body: bytes, max_size: int = _LARGEST) -> bytes:
+def decode(body: bytes, max_size: int = LARGEST) -> bytes:
     """The bytes behind LZ4 frames; `DecodeError` where it is none, cut short, or too large.
 
     Nothing at all is an empty body: so go-msg's reader takes it.
     """
     context = frame.create_decompression_context()
-    parts: list[bytes] = []
-    size = 0
+    unfolded = Unfolded("lz4", max_size)
     ended = True
     rest = memoryview(body)
     while rest or not ended:
         # Room for what is likely: the room itself has a price, and a bomb asks for all of it.
-        room = min(max(4 * len(rest), 65536), max_size - size + 1)
+        room = min(max(4 * len(rest), 65536), unfolded.room + 1)
         try:
             part, read, ended = frame.decompress_chunk(context, rest, max_length=room)
         except RuntimeError as error:
             raise DecodeError("lz4", f"the body says it is lz4, but is no LZ4 frame: {error}") from error
-        parts.append(part)
-        size += len(part)
-        if size > max_size:
-            raise DecodeError("lz4", f"the body would unfold to more than {max_size} bytes")
+        unfolded.add(part)
         if not (part or read or ended):
             raise DecodeError("lz4", "the body says it is lz4, but its frame is cut short")
         rest = rest[read:]
-    return b"".join(parts)
+    return unfolded.body()

@@ -140,7 +140,7 @@ def test_levels(name: str, levels: tuple[int, ...]) -> None:
     assert sizes == sorted(sizes, reverse=True)
     assert len(set(sizes)) == len(sizes)
     for wrong in (levels[0] - 1, levels[-1] + 1):
-        with pytest.raises(ValueError, match=f"a {name} level is .* not {wrong}"):
+        with pytest.raises(ValueError, match=f"{name}: a level is .* not {wrong}"):
             CODECS[name].encoder(Kept(), level=wrong)
     for no_level in ("1", 1.5, True, None):
         with pytest.raises(TypeError, match="level is a whole number"):
