@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from msgviz.dead_letters import Redrive, dead_letter_topic
 from msgviz.decorator import check_decorators, decorate_topic
-from msgviz.errors import BackendClosed, Unsupported
+from msgviz.errors import BackendClosed, MsgvizError, Unsupported
 from msgviz.message import Message, Source
 from msgviz.server import Backoff, BackoffLike, Server
 from msgviz.topic import Topic
@@ -190,6 +190,44 @@ class Backend(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}{' closed' if self.closed else ''}>"
+
+
+class BackendDecorator(Backend):
+    """A backend around another, kept as `next`. To write one, override `topic` and `server`."""
+
+    def __init__(self, next: Backend) -> None:
+        # Whether it is closed is told by the backend inside: nothing of the base class's state is used.
+        self.next = next
+        self.name = next.name
+        self.features = next.features
+
+    @property
+    def closed(self) -> bool:  # type: ignore[override]
+        """Whether it was closed."""
+        return self.next.closed
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> Self:
+        """Raises `MsgvizError`: there has to be a backend first."""
+        raise MsgvizError(f"connect a backend first: {cls.__name__} goes around one")
+
+    def open_topic(self, name: str) -> Topic:
+        """The bare topic of the backend inside."""
+        return self.next.open_topic(name)
+
+    def open_server(
+        self, source: Source, *, concurrency: int, backoff: BackoffLike, decorators: tuple[Any, ...]
+    ) -> Server:
+        """The bare server of the backend inside."""
+        return self.next.open_server(source, concurrency=concurrency, backoff=backoff, decorators=decorators)
+
+    async def declare(self, topic: str, *subscriptions: str) -> None:
+        """Make the topic and its subscriptions where they are missing."""
+        await self.next.declare(topic, *subscriptions)
+
+    async def close(self) -> None:
+        """Close the backend inside."""
+        await self.next.close()
 
 
 def check_name(name: str, what: str) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any, Self, TypeVar, overload
+from typing import Any, TypeVar, overload
 
-from msgviz.backend import Backend
+from msgviz.backend import Backend, BackendDecorator
 from msgviz.decorator import check_decorators
 from msgviz.errors import MsgvizError
-from msgviz.message import Source
 from msgviz.observing.observers import ObservedReceiver, ObservedTopic, Outer
 from msgviz.observing.probes import Probe, probe_decoders, probe_encoders, probe_receiver, probe_topic
 from msgviz.observing.recorder import Recorder
@@ -143,26 +142,14 @@ class ObservedServer(Server):
         return f"<observed {self.next!r}>"
 
 
-class ObservedBackend(Backend):
+class ObservedBackend(BackendDecorator):
     """A backend every topic and server of which is observed."""
 
     def __init__(self, next: Backend, log: Recorder, *, propagate: bool = True, layers: bool = False) -> None:
-        self.next = next
-        self.name = next.name
-        self.features = next.features
+        super().__init__(next)
         self.observed_by = log
         self._propagate = propagate
         self._layers = layers
-
-    @property
-    def closed(self) -> bool:  # type: ignore[override]
-        """Whether it was closed."""
-        return self.next.closed
-
-    @classmethod
-    def from_url(cls, url: str, **options: Any) -> Self:
-        """Backends are connected first, and then observed."""
-        raise MsgvizError("connect a backend, then observe it: observe(connect(url), log)")
 
     def topic(self, name: str, *, decorators: Iterable[Any] = ()) -> Topic:
         """A topic, observed outside its decorators."""
@@ -194,20 +181,6 @@ class ObservedBackend(Backend):
         )
         return ObservedServer(server, self.observed_by, layers=self._layers)
 
-    def open_topic(self, name: str) -> Topic:
-        """The bare topic, not observed."""
-        return self.next.open_topic(name)
-
-    def open_server(
-        self, source: Source, *, concurrency: int, backoff: BackoffLike, decorators: tuple[Any, ...]
-    ) -> Server:
-        """The bare server, not observed."""
-        return self.next.open_server(source, concurrency=concurrency, backoff=backoff, decorators=decorators)
-
-    async def declare(self, topic: str, *subscriptions: str) -> None:
-        """Make the topic and its subscriptions where they are missing."""
-        await self.next.declare(topic, *subscriptions)
-
     async def close(self) -> None:
         """Close the backend inside. What breakpoints hold goes on."""
         stops = self.observed_by.stops
@@ -217,7 +190,7 @@ class ObservedBackend(Backend):
         if stops.held:
             stops.release()
             await asyncio.sleep(0)
-        await self.next.close()
+        await super().close()
 
     def __repr__(self) -> str:
         return f"<observed {self.next!r}>"

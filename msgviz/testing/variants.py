@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
-from msgviz.backend import Backend
-from msgviz.errors import MsgvizError
-from msgviz.message import Source
-from msgviz.server import BackoffLike, Server
+from msgviz.backend import Backend, BackendDecorator
+from msgviz.server import Server
 from msgviz.testing.harness import Harness
 from msgviz.topic import Topic
 
 _ADDED = 3  # attributes: the identity, and one for each of the two encodings
 
 
-class DecoratedBackend(Backend):
+class DecoratedBackend(BackendDecorator):
     """A backend on whose every topic and server there are these decorators."""
 
     def __init__(self, next: Backend, decorators: Iterable[Any]) -> None:
-        self.next = next
-        self.name = next.name
+        super().__init__(next)
         self.decorators = tuple(decorators)
         most, room = next.features.max_attributes, next.features.max_body
         self.features = replace(
@@ -32,16 +29,6 @@ class DecoratedBackend(Backend):
             max_body=None if room is None else room // 4 * 3 - room // 64 - 256,
         )
 
-    @property
-    def closed(self) -> bool:  # type: ignore[override]
-        """Whether it was closed."""
-        return self.next.closed
-
-    @classmethod
-    def from_url(cls, url: str, **options: Any) -> Self:
-        """Backends are connected first, and then decorated."""
-        raise MsgvizError("connect a backend, then decorate it")
-
     def topic(self, name: str, *, decorators: Iterable[Any] = ()) -> Topic:
         """A decorated topic."""
         return self.next.topic(name, decorators=(*decorators, *self.decorators))
@@ -49,24 +36,6 @@ class DecoratedBackend(Backend):
     def server(self, topic: str, *, decorators: Iterable[Any] = (), **options: Any) -> Server:
         """A decorated server."""
         return self.next.server(topic, decorators=(*decorators, *self.decorators), **options)
-
-    def open_topic(self, name: str) -> Topic:
-        """The bare topic."""
-        return self.next.open_topic(name)
-
-    def open_server(
-        self, source: Source, *, concurrency: int, backoff: BackoffLike, decorators: tuple[Any, ...]
-    ) -> Server:
-        """The bare server."""
-        return self.next.open_server(source, concurrency=concurrency, backoff=backoff, decorators=decorators)
-
-    async def declare(self, topic: str, *subscriptions: str) -> None:
-        """Make the topic and its subscriptions where they are missing."""
-        await self.next.declare(topic, *subscriptions)
-
-    async def close(self) -> None:
-        """Close the backend inside."""
-        await self.next.close()
 
 
 class _Decorated(Harness):

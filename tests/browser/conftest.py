@@ -14,13 +14,23 @@ from tests.conftest import require
 from .lab import BROWSER_ARGUMENTS, Lab, LabServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from playwright.sync_api import Browser
 
 # Playwright's synchronous interface keeps an event loop running in its thread, in which no asyncio test could
 # run any more; so all that touches the browser, the tests included, happens in this one thread.
 BROWSER_THREAD = ThreadPoolExecutor(1, thread_name_prefix="browser")
+
+SETTINGS = ["perCommTarget", "disabled"]
+"""Of commsOverSubshells, the way that widgets' messages travel: JupyterLab's own first."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test of the browser at every setting; one that is marked `looks`, at JupyterLab's own."""
+    if "lab" in metafunc.fixturenames:
+        once = metafunc.definition.get_closest_marker("looks")
+        metafunc.parametrize("setting", SETTINGS[:1] if once else SETTINGS)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -48,25 +58,33 @@ def browser() -> Iterator[Browser]:
     BROWSER_THREAD.submit(playwright.stop).result()
 
 
-@pytest.fixture(scope="session", params=["perCommTarget", "disabled"])
-def lab_page(
-    request: pytest.FixtureRequest, browser: Browser, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Lab]:
-    """One JupyterLab per way the widgets' messages travel, used by all tests."""
-    server = LabServer(tmp_path_factory.mktemp("lab"), request.param)
-    try:
-        server.wait()
-        lab = BROWSER_THREAD.submit(Lab, browser, server).result()
-        yield lab
+@pytest.fixture(scope="session")
+def labs(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Lab]]:
+    """Gives the JupyterLab of a setting, begun when it is first asked for and used by all tests."""
+    begun: dict[str, tuple[LabServer, Lab]] = {}
+
+    def lab_at(setting: str) -> Lab:
+        if setting not in begun:
+            server = LabServer(tmp_path_factory.mktemp("lab"), setting)
+            try:
+                server.wait()
+                begun[setting] = server, BROWSER_THREAD.submit(Lab, browser, server).result()
+            except BaseException:
+                server.stop()
+                raise
+        return begun[setting][1]
+
+    yield lab_at
+    for server, lab in begun.values():
         BROWSER_THREAD.submit(lab.page.close).result()
-    finally:
         server.stop()
 
 
 @pytest.fixture
-def lab(lab_page: Lab) -> Iterator[Lab]:
+def lab(setting: str, labs: Callable[[str], Lab]) -> Iterator[Lab]:
     """JupyterLab in its light theme, with no notebook open."""
-    BROWSER_THREAD.submit(lab_page.reset).result()
-    yield lab_page
-    BROWSER_THREAD.submit(lab_page.close).result()
-    assert lab_page.failures == []
+    lab = labs(setting)
+    BROWSER_THREAD.submit(lab.reset).result()
+    yield lab
+    BROWSER_THREAD.submit(lab.close).result()
+    assert lab.failures == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from playwright.sync_api import Locator, expect
 
 if TYPE_CHECKING:
@@ -239,6 +240,7 @@ view.message_id = log.messages.index[-1]
     lab.screenshot(view, "chainview-attempts")
 
 
+@pytest.mark.looks
 def test_html_in_a_message_is_shown_as_text(lab: Lab) -> None:
     attack = "<img src=x onerror=window.hacked=1><script>window.hacked=1</script>"
     book, view = open_view(
@@ -283,6 +285,7 @@ def test_html_in_a_message_is_shown_as_text(lab: Lab) -> None:
     assert lab.page.evaluate("() => window.hacked") is None
 
 
+@pytest.mark.looks
 def test_pictures(lab: Lab) -> None:
     _, view = open_view(
         lab,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import pytest
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def frame(book: Notebook) -> Locator:
     return book.output.locator(".mv-dashboard-frame")
 
 
+@pytest.mark.looks
 def test_empty(lab: Lab) -> None:
     book = lab.run([FLOW, SHOW])
     expect(book.widget("dashboard").get_by_test_id("messages")).to_have_text("0 messages")
@@ -92,6 +94,7 @@ def test_new_topics_and_a_server_that_ended(lab: Lab) -> None:
     expect(ended).to_contain_text("The server of orders/billing has ended: OSError: <b>gone</b>.")
 
 
+@pytest.mark.looks
 def test_dropped_events(lab: Lab) -> None:
     flow = FLOW.replace("MessageLog()", "MessageLog(max_events=80)")
     book = lab.run(
@@ -102,6 +105,7 @@ def test_dropped_events(lab: Lab) -> None:
     expect(book.widget("dashboard").get_by_test_id("dropped")).to_have_text(f"{dropped} older events dropped")
 
 
+@pytest.mark.looks
 def test_pictures(lab: Lab) -> None:
     """Wide and narrow, light and dark: nothing may be wider than the page."""
     book = lab.run([FLOW, MESSAGES, SHOW])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
+import pytest
 from playwright.sync_api import Locator, expect
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def test_it_says_what_to_do_first_and_then_follows(lab: Lab) -> None:
     expect(text(graph, "orders → orders/billing").first).to_have_text("5")
 
 
+@pytest.mark.looks
 def test_nothing_jumps_while_it_grows(lab: Lab) -> None:
     book = lab.run([SETUP, FLOW, MESSAGES, SHOW])
     graph = book.widget("flowgraph")
@@ -134,6 +136,7 @@ def test_a_click_filters_the_table_and_a_second_one_clears(lab: Lab) -> None:
     expect(graph.get_by_test_id("clear")).to_be_disabled()
 
 
+@pytest.mark.looks
 def test_the_picture_is_saved_from_the_browser(lab: Lab, tmp_path: Path) -> None:
     book = lab.run([SETUP, FLOW, MESSAGES, SHOW])
     graph = book.widget("flowgraph")
@@ -147,6 +150,7 @@ def test_the_picture_is_saved_from_the_browser(lab: Lab, tmp_path: Path) -> None
     assert {"orders", "orders/billing", "orders/billing → invoices"} <= names
 
 
+@pytest.mark.looks
 def test_names_from_messages_stay_text_and_long_ones_are_cut(lab: Lab) -> None:
     name = "<img src=x onerror=document.title='owned'>"
     book = lab.run([SETUP, f"name = {name!r}", SHOW])
@@ -169,6 +173,7 @@ await log.settled()
     lab.screenshot(graph, "flowgraph-hostile")
 
 
+@pytest.mark.looks
 def test_pictures(lab: Lab) -> None:
     """Light and dark, wide and narrow: what has no room scrolls inside, and the page does not grow."""
     book = lab.run([SETUP, FLOW, MESSAGES, WITH_TABLE])
@@ -188,6 +193,7 @@ def test_pictures(lab: Lab) -> None:
     assert picture.evaluate("e => e.scrollWidth > e.clientWidth")
 
 
+@pytest.mark.looks
 def test_without_a_kernel(lab: Lab) -> None:
     book: Notebook = lab.run(
         [SETUP, FLOW, MESSAGES, "from IPython.display import HTML\nHTML(mv.FlowGraph(log)._repr_html_())"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from playwright.sync_api import Locator, expect
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def expect_shown(inspector: Locator, message_id: str) -> None:
     expect(inspector.get_by_test_id("message")).to_have_attribute("data-message-id", message_id)
 
 
+@pytest.mark.looks
 def test_it_says_what_to_do_first(lab: Lab) -> None:
     book, inspector = open_inspector(lab)
     expect(inspector.get_by_test_id("empty")).to_contain_text("Select a message in the table")
@@ -170,6 +172,7 @@ def test_an_unknown_message_is_said_to_be_unknown_until_it_comes(lab: Lab) -> No
     assert "older events that were dropped" in book.evaluate("other._repr_html_()")
 
 
+@pytest.mark.looks
 def test_a_body_is_shown_as_json_text_or_hex(lab: Lab) -> None:
     book, inspector = open_inspector(lab, "inspector.message_id = bad")
     body = inspector.get_by_test_id("body")
@@ -206,6 +209,7 @@ def test_a_long_body_comes_in_pieces(lab: Lab) -> None:
     assert inspector.locator(".mv-body-content").evaluate("e => e.textContent.length") > 2_900_000
 
 
+@pytest.mark.looks
 def test_one_very_long_string_is_still_json(lab: Lab) -> None:
     _, inspector = open_inspector(
         lab, "await audit.publish(json={'a': 'x' * 3_500_000})\ninspector.message_id = log.messages.index[-1]"
@@ -215,6 +219,7 @@ def test_one_very_long_string_is_still_json(lab: Lab) -> None:
     expect(inspector.get_by_test_id("body")).to_contain_text("3,498,000 characters more")
 
 
+@pytest.mark.looks
 def test_a_body_that_was_not_kept_says_so(lab: Lab) -> None:
     _, inspector = open_inspector(
         lab,
@@ -273,6 +278,7 @@ def test_html_in_a_message_is_shown_as_text(lab: Lab) -> None:
     assert lab.page.evaluate("() => window.hacked") is None
 
 
+@pytest.mark.looks
 def test_pictures(lab: Lab) -> None:
     _, inspector = open_inspector(
         lab,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import pytest
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
@@ -267,6 +268,7 @@ def test_what_goes_on_by_itself_keeps_the_edit(lab: Lab) -> None:
     book.expect("[body for body, *_ in got[-1:]]", ["short"])
 
 
+@pytest.mark.looks
 def test_what_is_hostile_or_long_stays_text(lab: Lab) -> None:
     evil = "<img src=x onerror=document.title='evil'>"
     book, interceptor = open_interceptor(

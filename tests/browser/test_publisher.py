@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from playwright.sync_api import Locator, expect
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def test_what_is_written_is_published_and_its_id_shown(lab: Lab) -> None:
     lab.screenshot(form, "publisher-published")
 
 
+@pytest.mark.looks
 def test_a_key_gets_its_canonical_form_when_it_is_left(lab: Lab) -> None:
     _, form = open_form(lab)
     write_attributes(form, ("content-ENCODING", "lz4"))
@@ -67,6 +69,7 @@ def test_a_key_gets_its_canonical_form_when_it_is_left(lab: Lab) -> None:
     expect(form.get_by_test_id("attribute-value")).to_have_value("1")
 
 
+@pytest.mark.looks
 def test_a_mistake_in_json_is_shown_at_its_place_and_not_published(lab: Lab) -> None:
     book, form = open_form(lab)
     text, mistake = form.get_by_test_id("text"), form.get_by_test_id("json-mistake")
@@ -87,6 +90,7 @@ def test_a_mistake_in_json_is_shown_at_its_place_and_not_published(lab: Lab) -> 
     assert book.evaluate("len(log)") == 0
 
 
+@pytest.mark.looks
 def test_an_empty_form_says_what_is_missing_when_it_is_published(lab: Lab) -> None:
     book, form = open_form(lab)
     form.get_by_test_id("publish").click()
@@ -107,6 +111,7 @@ def test_an_empty_form_says_what_is_missing_when_it_is_published(lab: Lab) -> No
     assert book.evaluate("len(log)") == 0
 
 
+@pytest.mark.looks
 def test_ctrl_enter_publishes_and_leaves_the_notebook_alone(lab: Lab) -> None:
     book, form = open_form(lab)
     form.get_by_test_id("kind-text").click()
@@ -259,6 +264,7 @@ def test_topics_can_be_chosen_and_new_ones_appear(lab: Lab) -> None:
     assert book.evaluate("later.events['topic'].tolist()") == ["two"]
 
 
+@pytest.mark.looks
 def test_an_error_that_holds_html_is_shown_as_text(lab: Lab) -> None:
     attack = "<img src=x onerror=window.hacked=1>"
     _, form = open_form(
@@ -278,6 +284,7 @@ def test_an_error_that_holds_html_is_shown_as_text(lab: Lab) -> None:
     assert lab.page.evaluate("() => window.hacked") is None
 
 
+@pytest.mark.looks
 def test_pictures(lab: Lab) -> None:
     _, form = open_form(lab, "mv.Publisher([orders, audit])", 'audit = backend.topic("audit")')
     form.get_by_test_id("text").fill('{\n  "amount": 12,\n  "customer": "' + "long " * 40 + '"\n}')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import pytest
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def states(book: Notebook) -> dict[str, int]:
     return counts
 
 
+@pytest.mark.looks
 def test_nothing_has_failed(lab: Lab) -> None:
     book = lab.run([FLOW, publish(1), SHOW])
     replayer = book.widget("replayer")
@@ -231,6 +233,7 @@ await log.settled()
 HOSTILE = '<img src=x onerror=\\"window.hacked=1\\"><script>window.hacked=1</script>'
 
 
+@pytest.mark.looks
 def test_hostile_text_is_shown_as_text(lab: Lab) -> None:
     flow = f"""
 evil = "{HOSTILE}"
@@ -260,6 +263,7 @@ await log.settled()
     assert lab.page.evaluate("window.hacked") is None
 
 
+@pytest.mark.looks
 def test_keyboard(lab: Lab) -> None:
     book = lab.run([FLOW, publish(-1, -2), SHOW])
     replayer = book.widget("replayer")
@@ -272,6 +276,7 @@ def test_keyboard(lab: Lab) -> None:
     expect(replayer.get_by_test_id("error-text")).to_have_text("ValueError: negative amount: -2")
 
 
+@pytest.mark.looks
 def test_pictures(lab: Lab) -> None:
     """Dark, narrow, and with long values: nothing may be wider than the widget."""
     flow = """

@@ -10,6 +10,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ await log.settled()
 SHOW = "dashboard = mv.Dashboard(log, backend)\ndashboard.table.height = 300\ndashboard"
 
 
+@pytest.mark.looks
 def test_the_picture_of_the_readme(lab: Lab, tmp_path: Path) -> None:
     path = Path(os.environ.get("MSGVIZ_SCREENSHOT") or tmp_path / "dashboard.png")
     lab.page.set_viewport_size({"width": 1580, "height": 1400})

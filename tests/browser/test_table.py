@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
@@ -152,6 +153,7 @@ def test_selection_reaches_python(lab: Lab) -> None:
     book.expect("table.message_id", None)
 
 
+@pytest.mark.looks
 def test_keys_in_the_table_are_no_commands_of_the_notebook(lab: Lab) -> None:
     book = lab.run([SETUP, "await orders.publish(b'x')", SHOW])
     rows(book).first.click()
@@ -249,6 +251,7 @@ table
     assert "<img" not in static
 
 
+@pytest.mark.looks
 def test_what_python_sets_shows(lab: Lab) -> None:
     book = lab.run([SETUP + SERVE, FLOW, SHOW])
     book.execute("table.query = 'attempt > 1'")
@@ -272,6 +275,7 @@ def test_events_that_the_log_drops_leave_the_table(lab: Lab) -> None:
     expect(rows(book).first).to_contain_text(book.evaluate("bytes(log.events['body'].iloc[0]).decode()"))
 
 
+@pytest.mark.looks
 def test_it_fits_the_width_it_has(lab: Lab) -> None:
     book = lab.run([SETUP + SERVE, FLOW, SHOW])
     table = book.widget("table")

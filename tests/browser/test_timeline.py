@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
+import pytest
 from playwright.sync_api import Locator, expect
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def test_a_conversation_is_chosen_and_its_messages_are_inspected(lab: Lab) -> No
     lab.screenshot(timeline, "timeline-selected")
 
 
+@pytest.mark.looks
 def test_it_follows_and_nothing_jumps(lab: Lab) -> None:
     book = lab.run([SETUP, SHOW])
     timeline = book.widget("timeline")
@@ -143,6 +145,7 @@ def test_the_waterfall_and_the_picture_as_a_file(lab: Lab, tmp_path: Path) -> No
     lab.screenshot(timeline, "timeline-missing")
 
 
+@pytest.mark.looks
 def test_names_from_messages_stay_text(lab: Lab) -> None:
     name = "<img src=x onerror=document.title='owned'>"
     book = lab.run([SETUP, f"name = {name!r}", SHOW])
@@ -169,6 +172,7 @@ await log.settled()
     lab.screenshot(timeline, "timeline-hostile")
 
 
+@pytest.mark.looks
 def test_pictures(lab: Lab) -> None:
     """Light and dark, wide and narrow: what has no room scrolls inside, and the heads stay in sight."""
     book = lab.run([SETUP, FAILED, "timeline = mv.Timeline(log, failed)\ntimeline"])
