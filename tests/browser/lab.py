@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import nbformat
 from playwright.sync_api import expect
 
+from .kernels import spec
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60
+KERNEL = "forked"  # not python3, which Jupyter keeps for the kernel it knows itself
 BROWSER_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 VIEWPORT = {"width": 1400, "height": 1000}
 
@@ -67,30 +70,44 @@ class LabServer:
             "IPYTHONDIR": folder / "ipython",
         }
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}"),
-                    *("--ServerApp.port_retries=0", "--allow-root", "--LabApp.expose_app_in_browser=True"),
-                    *(f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={self.notebooks}"),
-                ],
-                env={
-                    **os.environ,
-                    **{name: str(place) for name, place in places.items()},
-                    "PYTHONPATH": path,
-                },
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        environment = {
+            **os.environ,
+            **{name: str(place) for name, place in places.items()},
+            "PYTHONPATH": path,
+        }
+        self._processes: list[subprocess.Popen[bytes]] = []
+        kernels = folder / "kernels"
+        (folder / "data" / "kernels" / KERNEL).mkdir(parents=True)
+        (folder / "data" / "kernels" / KERNEL / "kernel.json").write_text(json.dumps(spec(kernels)))
+        for module, *arguments in (
+            (
+                *("jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}"),
+                *("--ServerApp.port_retries=0", "--allow-root", "--LabApp.expose_app_in_browser=True"),
+                *(f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={self.notebooks}"),
+            ),
+            ("tests.browser.kernels", str(kernels)),
+        ):
+            with self._log.open("ab") as log:
+                self._processes.append(
+                    subprocess.Popen(
+                        [sys.executable, "-m", module, *arguments],
+                        env=environment,
+                        stdout=log,
+                        stderr=subprocess.STDOUT,
+                        start_new_session=True,
+                    )
+                )
+        self._kernels = kernels
 
     def wait(self) -> None:
         """Return when the server answers; RuntimeError with its log if it does not come up."""
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self._process.poll() is None:
+        while time.monotonic() < deadline and all(process.poll() is None for process in self._processes):
             try:
                 with urllib.request.urlopen(self._ready_url, timeout=5):
-                    return
+                    if self._kernels.exists():
+                        return
+                    time.sleep(0.1)
             except OSError:
                 time.sleep(0.1)
         self.stop()
@@ -98,13 +115,14 @@ class LabServer:
 
     def stop(self) -> None:
         """End the server and its kernels."""
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(15)
-            except subprocess.TimeoutExpired:
-                os.killpg(self._process.pid, signal.SIGKILL)
-                self._process.wait()
+        for process in self._processes:
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(15)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
 
 
 class Lab:
@@ -150,7 +168,7 @@ class Lab:
         name = f"test-{self._count}.ipynb"
         book = nbformat.v4.new_notebook(
             cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
-            metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+            metadata={"kernelspec": {"name": KERNEL, "display_name": KERNEL}},
         )
         nbformat.write(book, self._server.notebooks / name)
         self.page.evaluate(OPEN, name)
