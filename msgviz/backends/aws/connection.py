@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from contextlib import AsyncExitStack
+from functools import cache
 from typing import Any
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 from botocore import exceptions as boto
+from botocore.loaders import create_loader
 
 from msgviz.errors import ConnectionFailed, MsgvizError, NotFound
 
@@ -65,6 +67,12 @@ def explain(error: Exception, where: str) -> MsgvizError | ValueError | None:
     return None
 
 
+@cache
+def _loader(data_path: str | None) -> Any:
+    """botocore's descriptions of the services; to read them is most of what a client costs."""
+    return create_loader(data_path)
+
+
 class Connection:
     """Clients of SNS and SQS, and what they are made with.
 
@@ -88,6 +96,9 @@ class Connection:
             configured = self._session.get_config_variable("region")
         except boto.ProfileNotFound as error:
             raise ValueError(f"aws://: {error}") from error
+        self._session.register_component(
+            "data_loader", _loader(self._session.get_config_variable("data_path"))
+        )
         found = region or os.environ.get("AWS_REGION") or configured
         if not found:
             raise ValueError("aws:// names no region: write aws://us-east-1, or set AWS_REGION")
