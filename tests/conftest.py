@@ -6,6 +6,26 @@ import os
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
+
+BROWSER = "tests/browser/"
+
+
+class OneBrowser(LoadFileScheduling):
+    """A file's tests run in one worker, and all of the browser's, so that JupyterLab begins once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return BROWSER if nodeid.startswith(BROWSER) else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneBrowser:
+    """Share the tests among the workers so."""
+    return OneBrowser(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the browser: it takes one worker the longest."""
+    items.sort(key=lambda item: not item.nodeid.startswith(BROWSER))
 
 
 def require(condition: object, reason: str) -> None:

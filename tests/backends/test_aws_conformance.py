@@ -29,7 +29,8 @@ class AwsHarness(testing.Harness):
         self.strict = strict
 
     async def connect(self, **options: Any) -> mv.Backend:
-        return mv.connect(self.moto.url, **options)
+        # moto answers four checks at once, on a machine with other work: it may take a while.
+        return mv.connect(self.moto.url, **{"timeout": 30, **options})
 
     def unreachable(self) -> str:
         return f"aws://someone:secret@us-east-1?endpoint=http://127.0.0.1:{free_port()}"
