@@ -1,22 +1,12 @@
-import { useEffect, useState } from "preact/hooks";
-import {
-  Button,
-  CopyButton,
-  defineWidget,
-  EmptyState,
-  ErrorLine,
-  StateBadge,
-  useMessages,
-  useModel,
-  useTrait,
-} from "../lib";
+import { useState } from "preact/hooks";
+import { Button, defineWidget, EmptyState, ErrorLine, StateBadge, useShown, useTrait } from "../lib";
+import { MessageId } from "../lib/message";
 import "./chainview.css";
 import { Picker } from "./picker";
 import type { Content, Walk } from "./types";
 import { Ways } from "./ways";
 
 function ChainView() {
-  const model = useModel();
   const [id, setId] = useTrait<string | null>("message_id");
   const [content, setContent] = useState<Content | null>(null);
   const [error, setError] = useState<string | null>(null);
@@ -26,13 +16,7 @@ function ChainView() {
     setError(null);
     setContent(next);
   };
-  useMessages<{ value: Content }>("walk", ({ value }) => take(value));
-  useEffect(() => {
-    model
-      .request<Content>("show")
-      .then(take)
-      .catch((problem: Error) => setError(problem.message));
-  }, [model]);
+  useShown<Content>("walk", take, setError);
 
   const pick = (chosen: string): void => {
     setPicking(false);
@@ -44,7 +28,7 @@ function ChainView() {
     <>
       {id === null ? null : (
         <div class="mv-bar mv-chainview-head">
-          {walk === null ? <span class="mv-fill mv-code mv-chainview-id">{id}</span> : <Title walk={walk} />}
+          {walk === null ? <span class="mv-fill mv-code mv-message-id">{id}</span> : <Title walk={walk} />}
           <Button testid="choose" pressed={picking} onClick={() => setPicking(!picking)}>
             Other message
           </Button>
@@ -60,13 +44,10 @@ function ChainView() {
 
 function Title({ walk }: { walk: Walk }) {
   return (
-    <span class="mv-fill mv-chainview-title" data-testid="message" data-message-id={walk.message_id}>
+    <span class="mv-fill mv-message-title" data-testid="message" data-message-id={walk.message_id}>
       {walk.state === null ? null : <StateBadge state={walk.state} />}
-      <bdi class="mv-chainview-topic">{walk.topic ?? "no topic"}</bdi>
-      <span class="mv-chainview-id">
-        <span class="mv-code">{walk.message_id}</span>
-        <CopyButton text={walk.message_id} testid="copy-id" label="Copy the message id" />
-      </span>
+      <bdi class="mv-message-topic">{walk.topic ?? "no topic"}</bdi>
+      <MessageId id={walk.message_id} />
     </span>
   );
 }

@@ -1,3 +1,5 @@
+import type { Item } from "../lib/picker";
+
 /** One way of the message through a chain: out when it was published, in on each attempt to receive it. */
 export interface Way {
   /** Its number in the ledger. */
@@ -65,15 +67,9 @@ export type Content =
   | { message_id: string; missing: string; state: string | null }
   | Walk;
 
-export interface Recent {
-  items: {
-    id: string;
-    topic: string | null;
-    state: string | null;
-    problem: string | null;
-    time: number | null;
-    size: number | null;
-  }[];
-  more: boolean;
-  begun: number;
+/** A message whose layers were observed, to be chosen. */
+export interface Observed extends Item {
+  size: number | null;
+  /** The layer in which something first went wrong. */
+  problem: string | null;
 }

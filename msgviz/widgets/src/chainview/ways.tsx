@@ -1,6 +1,6 @@
 import { type ComponentChildren, Fragment } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
-import { ErrorLine, formatSize, formatTime, StateBadge, useModel } from "../lib";
+import { ErrorLine, formatSize, formatTime, Select, StateBadge, Tabs, useModel } from "../lib";
 import { Panel, StepCard } from "./step";
 import type { Step, Walk, Way } from "./types";
 
@@ -187,42 +187,37 @@ function Choice({ side, ways, chosen, onChoose, several, older }: ChoiceProps) {
       {several || side === "out" ? null : <bdi class="mv-dim mv-chainview-name">{chosen?.subscription}</bdi>}
       {ways.length > TABS ? (
         <>
-          <select
-            class="mv-input mv-chainview-select"
-            aria-label={label}
-            data-testid={`${side}-select`}
+          <Select
+            label={label}
+            testid={`${side}-select`}
             value={String(chosen?.number)}
-            onChange={(event) => onChoose(Number(event.currentTarget.value))}
-          >
-            {ways.map((way) => (
-              <option key={way.number} value={String(way.number)}>
-                {`${where(way)} ${name(way)}: ${way.outcome}`.trim()}
-              </option>
-            ))}
-          </select>
+            onChange={(number) => onChoose(Number(number))}
+            options={ways.map((way) => [String(way.number), `${where(way)} ${name(way)}: ${way.outcome}`.trim()])}
+          />
           <span class="mv-dim">
             of {ways.length}
             {older > 0 ? `, ${older} earlier ones are not shown` : ""}
           </span>
         </>
       ) : (
-        <div class="mv-tabs" role="group" aria-label={label}>
-          {ways.map((way) => (
-            <button
-              key={way.number}
-              type="button"
-              aria-pressed={way === chosen}
-              data-testid={`${side}-tab`}
-              title={`${where(way)} ${way.time === null ? "" : formatTime(way.time, true)}`.trim()}
-              onClick={() => onChoose(way.number)}
-            >
-              {where(way) === "" ? null : <bdi class="mv-chainview-name">{where(way)}</bdi>}
-              <span class="mv-chainview-attempt">
-                {name(way)} <StateBadge state={way.outcome} />
-              </span>
-            </button>
-          ))}
-        </div>
+        <Tabs
+          label={label}
+          tabs={ways.map((way) => ({
+            value: way.number,
+            name: (
+              <>
+                {where(way) === "" ? null : <bdi class="mv-chainview-name">{where(way)}</bdi>}
+                <span class="mv-chainview-attempt">
+                  {name(way)} <StateBadge state={way.outcome} />
+                </span>
+              </>
+            ),
+            testid: `${side}-tab`,
+            title: `${where(way)} ${way.time === null ? "" : formatTime(way.time, true)}`.trim(),
+          }))}
+          chosen={chosen?.number ?? null}
+          onChoose={onChoose}
+        />
       )}
     </div>
   );

@@ -1,8 +1,8 @@
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { Button, defineWidget, EmptyState, ErrorLine, useMessages, useModel, useTrait } from "../lib";
+import { useLayoutEffect, useState } from "preact/hooks";
+import { Button, defineWidget, EmptyState, ErrorLine, useModel, useShown, useTrait } from "../lib";
+import { download, elements, usePicture } from "../lib/picture";
 import "./flowgraph.css";
 import { Legend } from "./legend";
-import { beside, elements, parse, show } from "./picture";
 
 function FlowGraph() {
   const model = useModel();
@@ -12,53 +12,17 @@ function FlowGraph() {
   const [filters] = useTrait<boolean>("_filters");
   const [legend, setLegend] = useState(false);
   const [name, setName] = useState("");
-  const host = useRef<HTMLDivElement>(null);
 
-  useMessages<{ value: string }>("picture", ({ value }) => setPicture(value));
-  useEffect(() => {
-    model
-      .request<string>("show")
-      .then(setPicture)
-      .catch((problem: Error) => setError(problem.message));
-  }, [model]);
-
-  useLayoutEffect(() => {
-    const root = picture ? parse(picture) : null;
-    if (host.current === null || root === null) return;
-    show(host.current, root);
-    const all = elements(host.current);
-    // One stop for the Tab key; the arrows go on from there.
-    if (!all.some((element) => element.getAttribute("tabindex") === "0")) all[0]?.setAttribute("tabindex", "0");
-  }, [picture]);
-  useLayoutEffect(() => {
-    if (host.current === null) return;
-    for (const element of elements(host.current)) {
-      element.setAttribute("aria-pressed", String(element.dataset["key"] === selected));
-      if (element.dataset["key"] === selected) setName(element.dataset["name"] ?? "");
-    }
-  }, [picture, selected]);
-
+  useShown<string>("picture", setPicture, setError);
   const select = (key: string): void => {
     setError(null);
     model.request("select", { key }).catch((problem: Error) => setError(problem.message));
   };
-  const chosen = (event: Event): SVGElement | null =>
-    event.target instanceof Element ? event.target.closest<SVGElement>("g[data-name]") : null;
-  const press = (event: KeyboardEvent): void => {
-    const element = chosen(event);
-    if (element === null || host.current === null) return;
-    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key] as 1 | -1 | undefined;
-    if (event.key === "Enter" || event.key === " ") select(element.dataset["key"] ?? "");
-    else if (step !== undefined) beside(host.current, element, step)?.focus();
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
-  };
-  const focused = (event: FocusEvent): void => {
-    const element = chosen(event);
-    if (element === null || host.current === null) return;
-    for (const other of elements(host.current)) other.setAttribute("tabindex", other === element ? "0" : "-1");
-  };
+  const { host, handlers } = usePicture({ svg: picture, by: "key", selected, onSelect: select, beside });
+  useLayoutEffect(() => {
+    const element = host.current && elements(host.current).find(({ dataset }) => dataset["key"] === selected);
+    if (element) setName(element.dataset["name"] ?? "");
+  }, [picture, selected]);
 
   return (
     <>
@@ -80,7 +44,7 @@ function FlowGraph() {
           <Button testid="legend-toggle" pressed={legend} onClick={() => setLegend(!legend)}>
             Legend
           </Button>
-          <Button testid="download" onClick={() => download(picture)}>
+          <Button testid="download" onClick={() => download(picture, "flow.svg")}>
             Download SVG
           </Button>
         </div>
@@ -93,29 +57,24 @@ function FlowGraph() {
         </EmptyState>
       ) : null}
       <div
-        class="mv-flowgraph-picture"
+        class="mv-picture mv-flowgraph-picture"
         data-testid="picture"
         role="group"
         aria-label="Flow of messages"
         hidden={!picture}
         ref={host}
-        onClick={(event) => {
-          const element = chosen(event);
-          if (element !== null) select(element.dataset["key"] ?? "");
-        }}
-        onKeyDown={press}
-        onFocusIn={focused}
+        {...handlers}
       />
     </>
   );
 }
 
-function download(picture: string): void {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([picture], { type: "image/svg+xml" }));
-  link.download = "flow.svg";
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+/** The one after it (or before) as they stand on the page, column by column. */
+function beside(host: Element, from: Element, step: 1 | -1): SVGElement | undefined {
+  const placed = elements(host).map((element) => ({ element, at: element.getBoundingClientRect() }));
+  placed.sort((a, b) => a.at.left - b.at.left || a.at.top - b.at.top);
+  const found = placed.findIndex(({ element }) => element === from);
+  return placed[found + step]?.element;
 }
 
 export default defineWidget("flowgraph", FlowGraph);

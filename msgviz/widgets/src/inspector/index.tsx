@@ -4,7 +4,6 @@ import {
   AttributeList,
   type Body,
   Button,
-  CopyButton,
   defineWidget,
   EmptyState,
   ErrorLine,
@@ -13,16 +12,16 @@ import {
   formatTime,
   LongBody,
   StateBadge,
-  useMessages,
   useModel,
+  useShown,
   useTrait,
 } from "../lib";
+import { MessageId } from "../lib/message";
 import { Attempts } from "./attempts";
 import "./inspector.css";
 import type { Content, Detail, Link, Replayed } from "./types";
 
 function Inspector() {
-  const model = useModel();
   const [id, setId] = useTrait<string | null>("message_id");
   const [content, setContent] = useState<Content | null>(null);
   const [body, setBody] = useState<Body | null>(null);
@@ -37,13 +36,7 @@ function Inspector() {
     setContent(next);
     if ("body" in next) setBody(next.body ?? null);
   };
-  useMessages<{ value: Content }>("detail", ({ value }) => take(value));
-  useEffect(() => {
-    model
-      .request<Content>("show")
-      .then(take)
-      .catch((problem: Error) => setError(problem.message));
-  }, [model]);
+  useShown<Content>("detail", take, setError);
   useEffect(() => {
     // Somebody else selected a message: a table, a cell. The way back from links began elsewhere.
     if (id !== expected.current) setTrail([]);
@@ -153,18 +146,13 @@ function Head({ detail, bar, onFollow }: Omit<MessageProps, "body">) {
   const underWay = ["pending", "in_flight", "retrying"].includes(detail.state);
   return (
     <header class="mv-inspector-head">
-      <div class="mv-inspector-title">
+      <div class="mv-message-title">
         {bar}
         <StateBadge state={detail.state} />
-        <bdi class="mv-inspector-topic" data-testid="topic">
+        <bdi class="mv-message-topic" data-testid="topic">
           {detail.topic ?? "no topic"}
         </bdi>
-        <span class="mv-inspector-id">
-          <span class="mv-code" data-testid="message-id">
-            {detail.message_id}
-          </span>
-          <CopyButton text={detail.message_id} testid="copy-id" label="Copy the message id" />
-        </span>
+        <MessageId id={detail.message_id} testid="message-id" />
       </div>
       <div class="mv-inspector-actions">
         {copies ? (

@@ -1,5 +1,6 @@
+import type { ComponentProps } from "preact";
 import { useState } from "preact/hooks";
-import { Button, ErrorLine, Field, formatCount, useModel } from "../lib";
+import { Button, ErrorLine, Field, formatCount, Select, useModel } from "../lib";
 import type { Breakpoint, Side, State } from "./types";
 
 const SIDES: [value: Side | "", label: string][] = [
@@ -62,9 +63,9 @@ export function BreakpointForm({ layers }: { layers: State["layers"] }) {
           error={said("condition")}
         />
       </div>
-      <Select label="On" testid="side" value={side} onChange={(value) => setSide(value as Side | "")} options={SIDES} />
+      <Choice label="On" testid="side" value={side} onChange={(value) => setSide(value as Side | "")} options={SIDES} />
       {layers.length ? (
-        <Select
+        <Choice
           label="Where"
           testid="layer"
           value={at}
@@ -96,30 +97,13 @@ export function BreakpointForm({ layers }: { layers: State["layers"] }) {
   );
 }
 
-interface SelectProps {
-  label: string;
-  testid: string;
-  value: string;
-  onChange: (value: string) => void;
-  options: [value: string, label: string][];
-}
+type ChoiceProps = ComponentProps<typeof Select> & { label: string };
 
-function Select({ label, testid, value, onChange, options }: SelectProps) {
+function Choice({ label, ...select }: ChoiceProps) {
   return (
     <label class="mv-field mv-interceptor-select">
       <span class="mv-label">{label}</span>
-      <select
-        class="mv-input"
-        data-testid={testid}
-        value={value}
-        onChange={(event) => onChange(event.currentTarget.value)}
-      >
-        {options.map(([key, text]) => (
-          <option key={key} value={key}>
-            {text}
-          </option>
-        ))}
-      </select>
+      <Select {...select} />
     </label>
   );
 }

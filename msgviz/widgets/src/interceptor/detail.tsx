@@ -1,9 +1,9 @@
 import { useEffect, useRef, useState } from "preact/hooks";
-import { Button, CopyButton, ErrorLine, Field, formatSize, formatTime, pairsProblem } from "../lib";
+import { Button, CopyButton, ErrorLine, Field, formatSize, formatTime, type Pair, pairsProblem } from "../lib";
+import { type Draft, draftOf, type Edit, editOf, hexProblem } from "../lib/draft";
 import { Countdown } from "./clock";
-import { type Draft, draftOf, editOf, hexProblem, pairsText } from "./draft";
 import { EditForm } from "./edit";
-import { type Action, type Detail, type Edit, ENDINGS, type Held, placeOf } from "./types";
+import { type Action, type Detail, ENDINGS, type Held, placeOf } from "./types";
 
 interface Props {
   detail: Detail;
@@ -163,6 +163,10 @@ function Gone({ detail, ended, edited, draft, onClose }: GoneProps) {
       </span>
     </div>
   );
+}
+
+function pairsText(pairs: Pair[]): string {
+  return pairs.map(([key, value]) => `${key}: ${value}`).join("\n");
 }
 
 interface FailProps {

@@ -1,7 +1,7 @@
 import { Button, Field, LongBody, PairsField, useModel } from "../lib";
 import type { Body } from "../lib";
-import { formatJson, jsonProblem } from "../lib/jsontext";
-import { type Draft, draftOf, hexProblem } from "./draft";
+import { type Draft, draftOf, judgeBody } from "../lib/draft";
+import { formatJson } from "../lib/jsontext";
 import type { Detail } from "./types";
 
 interface Props {
@@ -14,13 +14,10 @@ interface Props {
 /** The body and the attributes of a held message, to be changed. */
 export function EditForm({ detail, draft, onDraft, onSubmit }: Props) {
   const model = useModel();
-  const isText = detail.text !== undefined;
   const start = draftOf(detail).body;
-  const wasJson = isText && start.trim() !== "" && jsonProblem(start) === null;
-  const notJson = wasJson ? jsonProblem(draft.body) : null;
+  const { label, wasJson, notJson, notHex } = judgeBody(detail, draft.body);
   const set = (body: string): void => onDraft({ ...draft, body });
   const rows = Math.min(14, Math.max(4, start.split("\n").length + 1, Math.ceil(start.length / 90) + 1));
-  const label = isText ? (wasJson ? "Body (JSON)" : "Body") : "Body, as hex";
   return (
     <div class="mv-interceptor-edit">
       <div>
@@ -41,7 +38,7 @@ export function EditForm({ detail, draft, onDraft, onSubmit }: Props) {
               testid="edit-body"
               rows={rows}
               code
-              error={isText ? null : hexProblem(draft.body)}
+              error={notHex}
               onSubmit={onSubmit}
             />
             {wasJson ? (

@@ -1,4 +1,5 @@
-import { Button, formatTime } from "../lib";
+import { Button, formatTime, Tabs } from "../lib";
+import { moveLine } from "../lib/lines";
 import { Countdown } from "./clock";
 import { type Held, placeOf } from "./types";
 
@@ -16,7 +17,13 @@ interface Props {
 /** The messages that are held, to choose from. */
 export function HeldList({ held, more, selected, onSelect, edited, gone }: Props) {
   return (
-    <div class="mv-interceptor-list" role="list" aria-label="Held messages" onKeyDown={moveFocus} data-testid="held-list">
+    <div
+      class="mv-interceptor-list"
+      role="list"
+      aria-label="Held messages"
+      data-testid="held-list"
+      onKeyDown={(event) => moveLine(event)?.click()}
+    >
       {gone.map((one) => (
         <Line key={one.number} one={one} selected={selected === one.number} onSelect={onSelect} edited gone />
       ))}
@@ -75,18 +82,6 @@ function Line({ one, selected, onSelect, edited, gone }: LineProps) {
   );
 }
 
-/** The arrow keys go from message to message. */
-function moveFocus(event: KeyboardEvent): void {
-  const step = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
-  const target = event.target as HTMLElement;
-  if (step === 0 || !target.matches("[data-line]")) return;
-  const lines = [...(event.currentTarget as HTMLElement).querySelectorAll<HTMLElement>("[data-line]")];
-  const next = lines[lines.indexOf(target) + step];
-  next?.focus();
-  next?.click();
-  event.preventDefault();
-}
-
 /** How many are held, in what order they stand, and the button that lets all go. */
 export function HeldHead(props: { count: number; newestFirst: boolean; onOrder: (newest: boolean) => void; onAll: () => void }) {
   const { count, newestFirst, onOrder, onAll } = props;
@@ -95,14 +90,15 @@ export function HeldHead(props: { count: number; newestFirst: boolean; onOrder: 
       <b class="mv-interceptor-count" data-testid="count">
         {count.toLocaleString("en")} held
       </b>
-      <div class="mv-tabs" role="group" aria-label="Which comes first">
-        <button type="button" aria-pressed={!newestFirst} title="The oldest first" data-testid="oldest" onClick={() => onOrder(false)}>
-          Oldest
-        </button>
-        <button type="button" aria-pressed={newestFirst} title="The newest first" data-testid="newest" onClick={() => onOrder(true)}>
-          Newest
-        </button>
-      </div>
+      <Tabs
+        label="Which comes first"
+        tabs={[
+          { value: false, name: "Oldest", title: "The oldest first", testid: "oldest" },
+          { value: true, name: "Newest", title: "The newest first", testid: "newest" },
+        ]}
+        chosen={newestFirst}
+        onChoose={onOrder}
+      />
       <Button testid="continue-all" disabled={count === 0} onClick={onAll}>
         Continue all
       </Button>

@@ -1,13 +1,13 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { defineWidget, EmptyState, useMessages, useModel, useTrait } from "../lib";
+import { type Draft, type Edit, editOf } from "../lib/draft";
 import { BreakpointForm, BreakpointList } from "./breakpoints";
 import { arrived } from "./clock";
 import { DetailView } from "./detail";
-import { type Draft, editOf } from "./draft";
 import { HeldHead, HeldList } from "./held";
 import "./interceptor.css";
 import { Lately } from "./lately";
-import type { Action, Detail, Edit, State } from "./types";
+import type { Action, Detail, State } from "./types";
 
 type Drafts = Record<number, { detail: Detail; draft: Draft }>;
 

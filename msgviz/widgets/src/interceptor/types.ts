@@ -72,12 +72,6 @@ export interface Detail extends Held {
 
 export type Action = "continue" | "step" | "drop" | "fail";
 
-/** A person's change of a message; see make_edit in _run.py. */
-export interface Edit {
-  body?: { text: string; crlf?: boolean } | { hex: string };
-  attributes?: Record<string, string[]>;
-}
-
 export const placeOf = (held: { topic: string | null; subscription: string | null }): string =>
   [held.topic, held.subscription].filter((part) => part !== null).join("/") || "an unnamed topic";
 

@@ -1,5 +1,6 @@
 import type { ComponentChildren } from "preact";
 import { useMemo, useState } from "preact/hooks";
+import { Tabs } from "./controls";
 import { formatSize } from "./format";
 import { type JsonNode, parseJson } from "./json";
 
@@ -34,19 +35,12 @@ export function BodyView({ body }: { body: Body | null }) {
   return (
     <div class="mv-body" data-testid="body" data-form={form}>
       <div class="mv-body-bar">
-        <div class="mv-tabs" role="group" aria-label="Show the body as">
-          {forms.map((name) => (
-            <button
-              key={name}
-              type="button"
-              aria-pressed={name === form}
-              data-testid={`body-${name}`}
-              onClick={() => setChosen(name)}
-            >
-              {NAMES[name]}
-            </button>
-          ))}
-        </div>
+        <Tabs
+          label="Show the body as"
+          tabs={forms.map((value) => ({ value, name: NAMES[value], testid: `body-${value}` }))}
+          chosen={form}
+          onChoose={setChosen}
+        />
         <span class="mv-dim">
           {whole ? formatSize(body.size) : `first ${formatSize(bytes.length)} of ${formatSize(body.size)}`}
         </span>

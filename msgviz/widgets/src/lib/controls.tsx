@@ -89,6 +89,60 @@ export function Field(props: FieldProps) {
   );
 }
 
+interface SelectProps {
+  /** For a screen reader, where no `<label>` around it says it. */
+  label?: string;
+  testid: string;
+  value: string;
+  onChange: (value: string) => void;
+  options: [value: string, name: string][];
+}
+
+export function Select({ label, testid, value, onChange, options }: SelectProps) {
+  return (
+    <select
+      class="mv-input"
+      aria-label={label}
+      data-testid={testid}
+      value={value}
+      onChange={(event) => onChange(event.currentTarget.value)}
+    >
+      {options.map(([key, name]) => (
+        <option key={key} value={key}>
+          {name}
+        </option>
+      ))}
+    </select>
+  );
+}
+
+interface TabsProps<T> {
+  label: string;
+  tabs: { value: T; name: ComponentChildren; testid: string; title?: string }[];
+  chosen: T | null;
+  onChoose: (value: T) => void;
+}
+
+/** Buttons side by side, one of which stays pressed. */
+export function Tabs<T extends string | number | boolean>({ label, tabs, chosen, onChoose }: TabsProps<T>) {
+  return (
+    <div class="mv-tabs" role="group" aria-label={label}>
+      {tabs.map(({ value, name, testid, title }) => (
+        <button
+          key={String(value)}
+          type="button"
+          aria-pressed={value === chosen}
+          title={title}
+          data-testid={testid}
+          onClick={() => onChoose(value)}
+        >
+          {name}
+        </button>
+      ))}
+    </div>
+  );
+}
+
 /** One sentence that says what to do first. */
 export function EmptyState({ children, testid = "empty" }: { children: ComponentChildren; testid?: string }) {
   return (

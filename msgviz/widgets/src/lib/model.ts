@@ -116,3 +116,15 @@ export function useMessages<T>(op: string, listener: (content: T) => void): void
   latest.current = listener;
   useEffect(() => channel.on<T>(op, (content) => latest.current(content)), [channel, op]);
 }
+
+/** Takes what the kernel shows: what it answers to `show` at first, then what it sends as `op`. */
+export function useShown<T>(op: string, take: (value: T) => void, failed: (problem: string) => void): void {
+  const channel = useModel();
+  useMessages<{ value: T }>(op, ({ value }) => take(value));
+  useEffect(() => {
+    channel
+      .request<T>("show")
+      .then(take)
+      .catch((problem: Error) => failed(problem.message));
+  }, [channel]);
+}

@@ -1,5 +1,5 @@
 import { useMemo, useRef, useState } from "preact/hooks";
-import { Button, ErrorLine, formatSize, useModel, useTrait } from "../lib";
+import { Button, ErrorLine, formatSize, Tabs, useModel, useTrait } from "../lib";
 import type { Form, Kind } from "./form";
 import { formatJson, type Mistake } from "./json";
 
@@ -25,19 +25,12 @@ export function BodyEditor({ form, change, mistake, fileMistake, tried }: Props)
   return (
     <section class="mv-publisher-body" aria-label="Body">
       <div class="mv-publisher-head">
-        <div class="mv-tabs" role="group" aria-label="Write the body as">
-          {KINDS.map(([kind, name]) => (
-            <button
-              key={kind}
-              type="button"
-              aria-pressed={kind === form.kind}
-              data-testid={`kind-${kind}`}
-              onClick={() => change({ kind })}
-            >
-              {name}
-            </button>
-          ))}
-        </div>
+        <Tabs
+          label="Write the body as"
+          tabs={KINDS.map(([value, name]) => ({ value, name, testid: `kind-${value}` }))}
+          chosen={form.kind}
+          onChoose={(kind) => change({ kind })}
+        />
         {form.kind === "file" ? null : <BodySize form={form} />}
         {form.kind === "json" ? (
           <Button

@@ -1,5 +1,5 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { Button, defineWidget, EmptyState, ErrorLine, Field, useModel, useTrait } from "../lib";
+import { Button, defineWidget, EmptyState, ErrorLine, Field, Select, useModel, useTrait } from "../lib";
 import { AttributeEditor } from "./attributes";
 import { BodyEditor } from "./body";
 import { findMistakes, type Result, useForm } from "./form";
@@ -68,19 +68,13 @@ function Publisher() {
             {topic}
           </bdi>
         ) : (
-          <select
-            class="mv-input"
-            aria-label="Publish to"
-            data-testid="topic"
+          <Select
+            label="Publish to"
+            testid="topic"
             value={topic}
-            onChange={(event) => setTopic(event.currentTarget.value)}
-          >
-            {topics.map((name) => (
-              <option key={name} value={name}>
-                {name}
-              </option>
-            ))}
-          </select>
+            onChange={setTopic}
+            options={topics.map((name) => [name, name])}
+          />
         )}
       </div>
       {form.source === null ? null : (

@@ -1,4 +1,5 @@
-import { CopyButton, ErrorLine, formatCount, formatDuration, formatSize, formatTime } from "../lib";
+import { ErrorLine, formatCount, formatDuration, formatSize, formatTime } from "../lib";
+import { MessageId } from "../lib/message";
 import type { Result } from "./form";
 
 /** What became of the last click of Publish. */
@@ -20,7 +21,7 @@ export function ResultLine({ result }: { result: Result }) {
       <span class={`mv-state mv-tone-${stopped ? "idle" : "good"}`} data-state={status}>
         {stopped ? "stopped" : "published"}
       </span>
-      {result.message_id === null || total > 1 ? null : <MessageId id={result.message_id} />}
+      {result.message_id === null || total > 1 ? null : <MessageId id={result.message_id} testid="message-id" />}
       <span class="mv-dim">
         {total === 1 ? null : `${stopped ? `${done.toLocaleString("en")} of ` : ""}${formatCount(total, "message")} `}
         to <bdi>{topic}</bdi>, {formatSize(result.size)}
@@ -28,21 +29,10 @@ export function ResultLine({ result }: { result: Result }) {
       </span>
       {result.message_id === null || total === 1 ? null : (
         <span class="mv-dim">
-          last: <MessageId id={result.message_id} />
+          last: <MessageId id={result.message_id} testid="message-id" />
         </span>
       )}
     </div>
-  );
-}
-
-function MessageId({ id }: { id: string }) {
-  return (
-    <span class="mv-publisher-id">
-      <span class="mv-code" data-testid="message-id">
-        {id}
-      </span>
-      <CopyButton text={id} testid="copy-id" label="Copy the message id" />
-    </span>
   );
 }
 

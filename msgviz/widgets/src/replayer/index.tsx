@@ -1,5 +1,6 @@
 import { useEffect, useState } from "preact/hooks";
-import { defineWidget, EmptyState, formatCount, useMessages, useModel } from "../lib";
+import { defineWidget, EmptyState, formatCount, Tabs, useMessages, useModel } from "../lib";
+import { moveLine } from "../lib/lines";
 import { GroupView } from "./group";
 import "./replayer.css";
 import { RunView } from "./run";
@@ -48,25 +49,26 @@ function Replayer() {
   return (
     <>
       <div class="mv-bar mv-replayer-top">
-        <div class="mv-tabs" role="group" aria-label="Show">
-          {(Object.keys(FILTERS) as Filter[]).map((name) => (
-            <button
-              key={name}
-              type="button"
-              aria-pressed={filter === name}
-              title={FILTERS[name][1]}
-              data-testid={`filter-${name}`}
-              onClick={() => setFilter(name)}
-            >
-              {FILTERS[name][0]} <span class="mv-count">{counts[name].toLocaleString("en")}</span>
-            </button>
-          ))}
-        </div>
+        <Tabs
+          label="Show"
+          tabs={(Object.keys(FILTERS) as Filter[]).map((value) => ({
+            value,
+            name: (
+              <>
+                {FILTERS[value][0]} <span class="mv-count">{counts[value].toLocaleString("en")}</span>
+              </>
+            ),
+            testid: `filter-${value}`,
+            title: FILTERS[value][1],
+          }))}
+          chosen={filter}
+          onChoose={setFilter}
+        />
         <span class="mv-dim mv-replayer-sum" data-testid="summary">
           {open === 0 ? "Everything that failed has gone well since." : `in ${kinds(shown.length)}`}
         </span>
       </div>
-      <div class="mv-replayer-list" onKeyDown={moveFocus}>
+      <div class="mv-replayer-list" onKeyDown={moveLine}>
         {shown.map((group) => (
           <GroupView
             key={group.key}
@@ -99,15 +101,5 @@ function Replayer() {
 }
 
 const kinds = (count: number): string => `${count.toLocaleString("en")} ${count === 1 ? "group" : "groups"}`;
-
-/** The arrow keys go from line to line. */
-function moveFocus(event: KeyboardEvent): void {
-  const step = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
-  const target = event.target as HTMLElement;
-  if (step === 0 || !target.matches("[data-line]")) return;
-  const lines = [...(event.currentTarget as HTMLElement).querySelectorAll<HTMLElement>("[data-line]")];
-  lines[lines.indexOf(target) + step]?.focus();
-  event.preventDefault();
-}
 
 export default defineWidget("replayer", Replayer);

@@ -1,5 +1,5 @@
 import { useEffect, useState } from "preact/hooks";
-import { Button, ErrorLine, Field, formatCount, useModel } from "../lib";
+import { Button, ErrorLine, Field, formatCount, Select, useModel } from "../lib";
 import { isEmpty, type Selection, toContent } from "./selection";
 import type { Check, Edit } from "./types";
 
@@ -16,6 +16,11 @@ interface Wish {
   key: string;
   value: string;
 }
+
+const KINDS: [kind: Wish["kind"], name: string][] = [
+  ["set", "Set"],
+  ["remove", "Remove"],
+];
 
 /** What is about to be sent and where to, and the button that sends it. */
 export function SendBar({ selection, open, running, onClear }: Props) {
@@ -76,16 +81,13 @@ export function SendBar({ selection, open, running, onClear }: Props) {
     <div class="mv-replayer-send" data-testid="send">
       {wishes.map((wish, index) => (
         <div key={index} class="mv-bar mv-replayer-wish" data-testid="wish">
-          <select
-            class="mv-input mv-replayer-kind"
-            aria-label="What to do with the attribute"
-            data-testid="wish-kind"
+          <Select
+            label="What to do with the attribute"
+            testid="wish-kind"
             value={wish.kind}
-            onChange={(event) => change(index, { kind: event.currentTarget.value as Wish["kind"] })}
-          >
-            <option value="set">Set</option>
-            <option value="remove">Remove</option>
-          </select>
+            onChange={(kind) => change(index, { kind: kind as Wish["kind"] })}
+            options={KINDS}
+          />
           <div class="mv-fill">
             <Field label="Attribute" hideLabel placeholder="Attribute" value={wish.key} code testid="wish-key" onInput={(key) => change(index, { key })} />
           </div>

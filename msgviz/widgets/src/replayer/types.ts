@@ -1,4 +1,5 @@
 /** What the kernel sends; see replayer.py, _cases.py, _run.py and _history.py. */
+import type { Edit as MessageEdit } from "../lib/draft";
 
 export interface Group {
   key: number;
@@ -99,10 +100,8 @@ export interface Check {
   reasons: { reason: string; count: number }[];
 }
 
-/** A person's change of what is sent; see make_edit in _run.py. */
-export interface Edit {
-  body?: { text: string; crlf?: boolean } | { hex: string };
-  attributes?: Record<string, string[]>;
+/** A person's change of what is sent, which may be many messages. */
+export interface Edit extends MessageEdit {
   set?: [key: string, value: string][];
   remove?: string[];
 }

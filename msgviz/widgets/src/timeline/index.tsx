@@ -1,6 +1,6 @@
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { elements, parse, show } from "../flowgraph/picture";
-import { Button, defineWidget, EmptyState, ErrorLine, formatCount, useMessages, useModel, useTrait } from "../lib";
+import { useLayoutEffect, useState } from "preact/hooks";
+import { Button, defineWidget, EmptyState, ErrorLine, formatCount, useModel, useShown, useTrait } from "../lib";
+import { download, usePicture } from "../lib/picture";
 import { Picker } from "./picker";
 import "./timeline.css";
 import type { Content } from "./types";
@@ -13,14 +13,7 @@ function Timeline() {
   const [error, setError] = useState<string | null>(null);
   const [picking, setPicking] = useState(false);
 
-  useMessages<{ value: Content }>("content", ({ value }) => setContent(value));
-  useEffect(() => {
-    model
-      .request<Content>("show")
-      .then(setContent)
-      .catch((problem: Error) => setError(problem.message));
-  }, [model]);
-
+  useShown<Content>("content", setContent, setError);
   const pick = (chosen: string): void => {
     setPicking(false);
     setId(chosen);
@@ -52,7 +45,7 @@ function Timeline() {
           <Button testid="waterfall" pressed={waterfall} onClick={() => setWaterfall(!waterfall)}>
             Waterfall
           </Button>
-          <Button testid="download" disabled={shown === null} onClick={() => download(shown?.picture ?? "")}>
+          <Button testid="download" disabled={shown === null} onClick={() => download(shown?.picture ?? "", "conversation.svg")}>
             Download SVG
           </Button>
         </div>
@@ -84,28 +77,13 @@ interface PictureProps {
 }
 
 function Picture({ picture, waterfall, selected, onSelect }: PictureProps) {
-  const host = useRef<HTMLDivElement>(null);
-
+  const { host, handlers } = usePicture({ svg: picture, by: "of", selected, onSelect });
   // The heads of the lifelines stay in sight.
   const follow = (): void => {
     const heads = host.current?.querySelector<SVGElement>('[data-key="heads"]');
     heads?.setAttribute("transform", `translate(0 ${host.current?.scrollTop ?? 0})`);
   };
-  useLayoutEffect(() => {
-    const root = parse(picture);
-    if (host.current === null || root === null) return;
-    show(host.current, root);
-    follow();
-    const all = elements(host.current);
-    // One stop for the Tab key; the arrows go on from there.
-    if (!all.some((element) => element.getAttribute("tabindex") === "0")) all[0]?.setAttribute("tabindex", "0");
-  }, [picture]);
-  useLayoutEffect(() => {
-    if (host.current === null) return;
-    for (const element of elements(host.current)) {
-      element.setAttribute("aria-pressed", String(element.dataset["of"] === selected));
-    }
-  }, [picture, selected]);
+  useLayoutEffect(follow, [picture]);
   // Whoever else selected a message wants to see it; what was clicked on is in sight, and nothing moves.
   useLayoutEffect(() => {
     const box = host.current?.getBoundingClientRect();
@@ -113,49 +91,17 @@ function Picture({ picture, waterfall, selected, onSelect }: PictureProps) {
     if (host.current === null || box === undefined || found === undefined) return;
     if (found.top < box.top + HEADS || found.bottom > box.bottom) host.current.scrollTop += found.top - box.top - HEADS;
   }, [selected]);
-
-  const chosen = (event: Event): SVGElement | null =>
-    event.target instanceof Element ? event.target.closest<SVGElement>("g[data-name]") : null;
-  const press = (event: KeyboardEvent): void => {
-    const element = chosen(event);
-    if (element === null || host.current === null) return;
-    const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
-    const all = elements(host.current);
-    if (event.key === "Enter" || event.key === " ") onSelect(element.dataset["of"] ?? "");
-    else if (step !== undefined) all[all.indexOf(element) + step]?.focus();
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
-  };
-  const focused = (event: FocusEvent): void => {
-    const element = chosen(event);
-    if (element === null || host.current === null) return;
-    for (const other of elements(host.current)) other.setAttribute("tabindex", other === element ? "0" : "-1");
-  };
   return (
     <div
-      class={`mv-timeline-picture${waterfall ? " mv-timeline-waterfall" : ""}`}
+      class={`mv-picture mv-timeline-picture${waterfall ? " mv-timeline-waterfall" : ""}`}
       data-testid="picture"
       role="group"
       aria-label="Conversation"
       ref={host}
       onScroll={follow}
-      onClick={(event) => {
-        const element = chosen(event);
-        if (element !== null) onSelect(element.dataset["of"] ?? "");
-      }}
-      onKeyDown={press}
-      onFocusIn={focused}
+      {...handlers}
     />
   );
-}
-
-function download(picture: string): void {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([picture], { type: "image/svg+xml" }));
-  link.download = "conversation.svg";
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
 export default defineWidget("timeline", Timeline);

@@ -1,3 +1,5 @@
+import type { Item } from "../lib/picker";
+
 export type Content =
   | { message_id: null }
   | { message_id: string; missing: string }
@@ -13,15 +15,7 @@ export type Content =
     };
 
 /** A conversation that may be chosen, by a message of it. */
-export interface Recent {
-  items: {
-    id: string;
-    topic: string | null;
-    time: number;
-    messages: number;
-    failed: number;
-    state: string | null;
-  }[];
-  begun: number;
-  more: boolean;
+export interface Conversation extends Item {
+  messages: number;
+  failed: number;
 }
