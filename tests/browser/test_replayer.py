@@ -168,7 +168,7 @@ def test_stop_and_rate(lab: Lab) -> None:
     replayer.get_by_test_id("group-select").click()
     replayer.get_by_test_id("rate").fill("-3")
     expect(replayer.get_by_test_id("replay")).to_be_disabled()
-    replayer.get_by_test_id("rate").fill("0.5")
+    replayer.get_by_test_id("rate").fill("0.05")
     replayer.get_by_test_id("replay").click()
     run = replayer.get_by_test_id("run")
     expect(run).to_contain_text("Replaying 1 of 10")
