@@ -96,6 +96,8 @@ class Timeline:
         self.hidden = 0
         """Events that are not drawn."""
         self.events = 0
+        self.changes = 0
+        """Grows whenever something is drawn differently; not with what is only counted."""
         self.open: list[Step] = []
         """Receives that have not ended."""
         self._active: dict[str, list[Step]] = defaultdict(list)
@@ -114,6 +116,7 @@ class Timeline:
             step = None if begins == _PUBLISH else self._in_flight(event.place)
             if step is not None:
                 step.event = event
+                self.changes += 1
             else:
                 moments.append((began[count], begins, count, event))
             if begins == _BEGIN:
@@ -128,6 +131,7 @@ class Timeline:
                 self._place(event, at)
             elif event.outcome is not None:
                 self.messages.setdefault(event.message_id, len(self.messages) + 1)
+                self.changes += self.hidden == 0
                 self.hidden += 1
 
     def _began(self, events: list[Event]) -> list[int]:
@@ -162,6 +166,7 @@ class Timeline:
             source = self._lifeline(APPLICATION if event.topic is None else ("topic", event.topic))
             target = self._lifeline(("receiver", event.topic, event.subscription))
         self.rows.append(at)
+        self.changes += 1
         row = len(self.rows) - 1
         message = self.messages.setdefault(event.message_id, len(self.messages) + 1)
         step = Step(len(self.steps), event, source, target, row, row, message, perhaps=perhaps)
@@ -180,6 +185,7 @@ class Timeline:
             return
         self.open.remove(step)
         self._active[event.message_id].remove(step)
+        self.changes += 1
         if step.row < len(self.rows) - 1:
             self.rows.append(at)
             step.last_row = len(self.rows) - 1
@@ -217,9 +223,10 @@ class Conversation:
         self.conversation_id: str | None = None
         """None as long as the log does not know the message."""
         self.timeline = Timeline(most)
+        self.lock = threading.Lock()
+        """Held while the timeline changes: whoever draws it in another thread holds it too."""
         self._log = log
         self._next = 0
-        self._lock = threading.Lock()
 
     @property
     def behind(self) -> int:
@@ -228,7 +235,7 @@ class Conversation:
 
     def update(self) -> None:
         """Take in what is new. From any thread."""
-        with self._lock:
+        with self.lock:
             events = self._read()
             if self.conversation_id is None:
                 found = events[events["message_id"] == self.message_id]

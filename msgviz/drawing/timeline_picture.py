@@ -15,13 +15,18 @@ TIMES, LANE, HEAD, ROW = 84.0, 172.0, 44.0, 36.0
 MARGIN, BOX, NEST, MIN_BOX = 14.0, 10.0, 6.0, 18.0
 
 
-def draw(timeline: Timeline) -> svg.Svg:
-    """The picture. A step is a group with its own `data-key`; `data-of` is the number of its message."""
-    notes = [f"and {html.plural(timeline.hidden, 'more event')}, not drawn"] if timeline.hidden else []
+def draw(timeline: Timeline, *, live: bool = False) -> svg.Svg:
+    """The picture. A step is a group with its own `data-key`; `data-of` is the number of its message.
+
+    A `live` one does not say how much is not drawn, so that it stays the same while what is drawn does.
+    """
+    said = f"{html.plural(len(timeline.messages), 'message')}, {html.plural(timeline.events, 'event')}"
+    note = f"and {html.plural(timeline.hidden, 'more event')}, not drawn" if timeline.hidden else ""
+    if note and live:
+        said, note = "many events", f"only the first {timeline.most} events are drawn"
     bottom = _y(len(timeline.rows)) - 8
     width = MARGIN + TIMES + LANE * len(timeline.lifelines) + 40
-    said = f"{html.plural(len(timeline.messages), 'message')}, {html.plural(timeline.events, 'event')}"
-    picture = svg.Svg(width, bottom + 14 + 20 * len(notes), f"conversation of {said}")
+    picture = svg.Svg(width, bottom + 14 + 20 * bool(note), f"conversation of {said}")
     # Not squeezed where there is little room: what is around it scrolls.
     picture.root.set(
         "style", picture.root.attrib["style"].replace("max-width:100%", "display:block;max-width:none")
@@ -36,8 +41,8 @@ def draw(timeline: Timeline) -> svg.Svg:
     steps = picture.group({"key": "steps"})
     for step in timeline.steps:
         _draw_step(steps, step, timeline)
-    if notes:
-        picture.group({"key": "notes"}).text(MARGIN, bottom + 16, notes[0], fill=svg.QUIET)
+    if note:
+        picture.group({"key": "notes"}).text(MARGIN, bottom + 16, note, fill=svg.QUIET)
     _draw_heads(picture.group({"key": "heads"}), timeline)
     return picture
 

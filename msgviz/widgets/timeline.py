@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
+from collections import defaultdict
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +27,11 @@ MOST_RECENT = 50
 """Conversations offered at a time."""
 
 _LOOK_BACK = 5000  # events looked at for the conversations that are offered
-_AT_ONCE = 5000  # events taken in without leaving the event loop
+_AT_ONCE = 1000  # events taken in without leaving the event loop
+_SHORT = 50  # steps drawn without leaving it
 _PAUSE = 0.2  # seconds between two pictures
 _PER_LETTER = 2e-6  # seconds more for each letter of a picture: a large one comes less often
+_REST = 4  # times as long as it took to make a picture, there is none: a slow one comes less often, too
 _STATIC_RECENT = 10
 _WORST = ("dead", "retrying", "in_flight", "pending", "replayed", "resolved", "ok")
 
@@ -67,7 +73,7 @@ class Timeline(Widget):
         self._conversation: Conversation | None = None
         self._refreshing = asyncio.Lock()
         self._told: dict[str, Any] | None = None
-        self._drawn: tuple[object, dict[str, Any]] = (None, {})
+        self._drawn: tuple[object, str] = (None, "")
         self._begun = -1
         self.handle("show", self._show)
         self.handle("select", self._select)
@@ -86,7 +92,7 @@ class Timeline(Widget):
         conversation.update()
         if conversation.conversation_id is None:
             return _said(self._missing(self.message_id))
-        return self._draw(self.message_id, conversation)
+        return self._draw(self.message_id, conversation, self.waterfall)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the picture into an SVG file."""
@@ -101,9 +107,12 @@ class Timeline(Widget):
             now = self._conversation = Conversation(self._log, message_id)
         return now
 
-    def _draw(self, message_id: str, conversation: Conversation) -> str:
-        if not self.waterfall:
-            return draw(conversation.timeline).to_text()
+    def _draw(
+        self, message_id: str, conversation: Conversation, waterfall: bool, *, live: bool = False
+    ) -> str:
+        if not waterfall:
+            with conversation.lock:
+                return draw(conversation.timeline, live=live).to_text()
         tree = self._log.lineage(message_id)
         picture = lineage.draw(tree)
         style = picture.root.attrib["style"]
@@ -138,11 +147,13 @@ class Timeline(Widget):
         if self._begun != (begun := self._log.next_event_id):
             self._begun = begun
             self.send({"op": "begun", "value": begun})
+        began = time.monotonic()
         content = await self._content()
         if content != self._told:
             self._told = content
             self.send({"op": "content", "value": content})
-        await asyncio.sleep(_PAUSE + _PER_LETTER * len(content.get("picture", "")))
+        pause = _PAUSE + _PER_LETTER * len(content.get("picture", ""))
+        await asyncio.sleep(max(pause, _REST * (time.monotonic() - began)))
 
     async def _content(self) -> dict[str, Any]:
         """What the browser shows."""
@@ -157,28 +168,33 @@ class Timeline(Widget):
                 conversation.update()
             if conversation.conversation_id is None:
                 return {"message_id": message_id, "missing": self._missing(message_id)}
-            timeline = conversation.timeline
-            seen = (conversation, timeline.events, len(timeline.steps), message_id, self.waterfall)
-            if self._drawn[0] == seen:
-                return self._drawn[1]
             try:
-                if self.waterfall:
-                    picture = await asyncio.to_thread(self._draw, message_id, conversation)
-                else:
-                    picture = self._draw(message_id, conversation)
+                waterfall, picture = await self._picture(message_id, conversation)
             except KeyError:  # it was dropped since it was drawn
                 return {"message_id": message_id, "missing": self._missing(message_id)}
-            content = {
+            timeline = conversation.timeline
+            return {
                 "message_id": message_id,
                 "conversation": conversation.conversation_id,
                 "selected": str(timeline.messages[message_id]),
                 "messages": len(timeline.messages),
                 "events": timeline.events,
-                "waterfall": seen[-1],
+                "waterfall": waterfall,
                 "picture": picture,
             }
-            self._drawn = (seen, content)
-            return content
+
+    async def _picture(self, message_id: str, conversation: Conversation) -> tuple[bool, str]:
+        """Whether it is a waterfall, and the picture: made anew only where that would be another one."""
+        timeline, waterfall = conversation.timeline, self.waterfall
+        if waterfall:
+            seen: object = (conversation, timeline.events, len(timeline.steps), message_id)
+        else:
+            seen = (conversation, timeline.changes)
+        if self._drawn[0] != seen:
+            drawing = partial(self._draw, message_id, conversation, waterfall, live=True)
+            far = waterfall or len(timeline.steps) > _SHORT
+            self._drawn = (seen, await asyncio.to_thread(drawing) if far else drawing())
+        return waterfall, self._drawn[1]
 
     def _missing(self, message_id: str) -> str:
         said = f"The log has no message {message_id}."
@@ -206,32 +222,36 @@ class Timeline(Widget):
 
     def _find_recent(self) -> list[dict[str, Any]]:
         events = self._log.since(max(0, self._log.next_event_id - _LOOK_BACK))
-        groups = events.groupby("conversation_id", sort=False)
-        newest = list(groups["time"].min().sort_values(ascending=False, kind="stable").index[:MOST_RECENT])
+        columns = (events[c].tolist() for c in ("conversation_id", "message_id", "topic", "outcome"))
+        parts: dict[str, list[tuple[int, str, object, str]]] = defaultdict(list)
+        for at, conversation, *row in zip(events["time"].array.asi8.tolist(), *columns, strict=True):
+            parts[conversation].append((at, *row))
+        firsts = {conversation: min(part, key=lambda e: e[0]) for conversation, part in parts.items()}
+        newest = sorted(firsts, key=lambda conversation: firsts[conversation][0], reverse=True)[:MOST_RECENT]
         items = []
         for conversation in newest:
-            part = groups.get_group(conversation)
-            ids = list(dict.fromkeys(part["message_id"]))
-            topic = part["topic"].iloc[part["time"].argmin()]
+            began, _, topic, _ = firsts[conversation]
+            ids = list(dict.fromkeys(message_id for _, message_id, _, _ in parts[conversation]))
             items.append(
                 {
                     "id": conversation if conversation in ids else ids[0],
                     "topic": topic if isinstance(topic, str) else None,
-                    "time": part["time"].min().timestamp() * 1e3,
+                    "time": began / 1e6,
                     "messages": len(ids),
-                    "failed": int((part["outcome"] == "error").sum()),
+                    "failed": sum(outcome == "error" for _, _, _, outcome in parts[conversation]),
                     "state": self._worst(ids),
                 }
             )
         return items
 
     def _worst(self, message_ids: list[str]) -> str | None:
-        found = set()
-        for message_id in message_ids:
-            try:
-                found |= set(self._log.states([message_id]).values())
-            except KeyError:  # dropped since
-                continue
+        try:
+            found = set(self._log.states(message_ids).values())
+        except KeyError:  # one of them was dropped since
+            found = set()
+            for message_id in message_ids:
+                with suppress(KeyError):
+                    found |= set(self._log.states([message_id]).values())
         return next((state for state in _WORST if state in found), None)
 
     # -- without a kernel ------------------------------------------------------------------------------
@@ -242,7 +262,7 @@ class Timeline(Widget):
             conversation.update()
             if conversation.conversation_id is None:
                 return html.card("Timeline", html.quiet(self._missing(self.message_id)))
-            picture = self._draw(self.message_id, conversation)
+            picture = self._draw(self.message_id, conversation, self.waterfall)
             return f'<div class="msgviz" style="overflow-x:auto">{picture}</div>'
         recent = self._find_recent()[:_STATIC_RECENT]
         if not recent:
