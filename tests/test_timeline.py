@@ -377,3 +377,32 @@ async def test_wrong_arguments_are_refused() -> None:
         mv.Timeline(log, inspector=log)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         mv.Timeline(log, colour="red")  # type: ignore[call-arg]
+
+
+async def test_of_a_long_conversation_the_live_picture_stays_while_more_comes() -> None:
+    log = mv.MessageLog()
+    backend = mv.observe(mv.connect("memory://"), log)
+    steps = backend.topic("steps")
+
+    async def follow(message: mv.Message) -> None:
+        if message.json() > 0:
+            await steps.publish(json=message.json() - 1)
+
+    backend.server("steps", subscription="worker").start(follow)
+    await steps.publish(json=8)
+    await log.settled()
+    first = log.events["message_id"].iloc[0]
+    conversation = Conversation(log, first, most=5)
+    conversation.update()
+    live = draw(conversation.timeline, live=True).to_text()
+    counted = draw(conversation.timeline).to_text()
+    assert "only the first 5 events are drawn" in live
+    changes, hidden = conversation.timeline.changes, conversation.timeline.hidden
+    await log.replay([first])
+    await log.settled()
+    conversation.update()
+    assert conversation.timeline.hidden > hidden
+    assert conversation.timeline.changes == changes
+    assert draw(conversation.timeline, live=True).to_text() == live
+    assert draw(conversation.timeline).to_text() != counted
+    await backend.close()

@@ -104,11 +104,12 @@ function guessLines(block: string): number {
 function Hex({ bytes }: { bytes: Uint8Array }) {
   const [shown, setShown] = useState(HEX_BYTES);
   const lines: string[] = [];
+  const digits = bytes.length > 0x10000 ? 6 : 4; // two of them less, and two columns of hex fit beside each other
   for (let at = 0; at < Math.min(bytes.length, shown); at += 16) {
     const line = [...bytes.subarray(at, at + 16)];
     const hex = line.map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
     const text = line.map((byte) => (byte >= 32 && byte < 127 ? String.fromCharCode(byte) : "·")).join("");
-    lines.push(`${at.toString(16).padStart(6, "0")}  ${hex.padEnd(47)}  ${text}`);
+    lines.push(`${at.toString(16).padStart(digits, "0")}  ${hex.padEnd(47)}  ${text}`);
   }
   return (
     <>
