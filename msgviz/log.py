@@ -162,23 +162,26 @@ class MessageLog(Recorder):
         return point
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all events to a Parquet file, which `load` reads and any other tool can."""
+        """Write all events to a Parquet file, which `load` reads and any other tool can.
+
+        With them goes what `layers` shows of the messages whose publish or receive has ended.
+        """
         with self._lock:
             self._tell()
             extra = {"next_event_id": self._next_id, "dropped": self._dropped}
-            storage.save(path, self._columns, self.places, extra)
+            storage.save(path, self._columns, self.places, self.ledger, extra)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """A log as it was saved; it can go on recording.
+        """A log as it was saved; it can go on recording. Of its layers, `resume` can call none.
 
         `LogFileError` for a file that is not a saved log, is damaged, or was written by a newer msgviz.
         """
         log = cls()
-        head = storage.load(path, log._columns, log.places)
+        head = storage.load(path, log._columns, log.places, log.ledger)
         try:
             log._resume(int(head["next_event_id"]), int(head["dropped"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise LogFileError(f"{os.fspath(path)} is a saved log, but damaged: {error}") from error
         return log
 

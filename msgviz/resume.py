@@ -29,6 +29,11 @@ async def resume(
         raise ValueError(f"side is 'publish' or 'receive', not {side!r}")
     crossing = _find(log, message_id, layer, OUT if side == PUBLISH else IN)
     passage = crossing.passage
+    if passage.chain.loaded:
+        raise LookupError(
+            f"what the layers made of {message_id} was loaded from a file, the layers themselves were not: "
+            "replay publishes it again"
+        )
     message = wrap(crossing.body, crossing.values)
     if edit is not None:
         edited = edit(message)

@@ -64,9 +64,13 @@ DAMAGE = {
     ),
     "no next id": lambda path: with_head(path, lambda head: head.pop("next_event_id") and None),
     "a next id that is none": lambda path: with_head(path, lambda head: head.update(next_event_id="x")),
+    "a next id beyond all counting": lambda path: with_head(
+        path, lambda head: head.update(next_event_id=float("inf"))
+    ),
     "a column missing": lambda path: rewritten(path, body=None),
     "another column missing": lambda path: rewritten(path, time=None),
     "attributes that are no JSON": lambda path: rewritten(path, attributes=pa.array(["{"] * 3)),
+    "attributes nested without end": lambda path: rewritten(path, attributes=pa.array(["[" * 100_000] * 3)),
     "attributes that are none": lambda path: rewritten(path, attributes=pa.array(["[1]"] * 3)),
     "attributes that are numbers": lambda path: rewritten(path, attributes=pa.array(['{"a": 1}'] * 3)),
     "no attributes at all": lambda path: rewritten(path, attributes=pa.nulls(3)),

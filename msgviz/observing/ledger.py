@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, cast
 
@@ -69,6 +69,9 @@ class ObservedChain:
 
     __slots__ = ("behind",)
 
+    loaded = False
+    """Whether it was read from a file, so that there are but the names of its layers."""
+
     def __init__(self) -> None:
         self.behind: dict[int, Any] = {}
         """By depth: the layer there, with all that is further in; the newest receiver."""
@@ -77,7 +80,10 @@ class ObservedChain:
 class Passage:
     """One way of a message through a chain: out when it was published, in on each attempt to receive it."""
 
-    __slots__ = ("attempt", "chain", "direction", "first", "message_id", "source", "subscription", "topic")
+    __slots__ = (
+        "attempt", "chain", "direction", "first", "message_id", "source", "subscription", "time", "topic",
+        "until",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -96,6 +102,17 @@ class Passage:
         self.subscription = None if source is None else source.subscription
         self.attempt = attempt
         self.first: Crossing | None = None
+        self.time = time.time_ns()  # when it began, since 1970: a process may live longer than its clock
+        self.until: int | None = None  # of one that was loaded: when it was saved
+
+    @property
+    def clock(self) -> int:
+        """What makes nanoseconds since 1970 of the times of its crossings, added to them."""
+        return 0 if self.first is None else self.time - self.first.began
+
+    def now(self) -> int:
+        """Until when what has not ended is known to have lasted, as the crossings count it."""
+        return time.perf_counter_ns() if self.until is None else self.until
 
     def crossings(self) -> Iterator[Crossing]:
         """All crossings, outermost first."""
@@ -158,14 +175,24 @@ class Ledger:
                 if len(self._passages) == kept:
                     return self.dropped + kept - count, found[::-1]
 
+    def restore(self, passages: Iterable[Passage], layers: set[tuple[str, str, int]], dropped: int) -> None:
+        """Go on from what was saved; past `max_bytes` the oldest are dropped."""
+        self.layers |= layers
+        self.dropped += dropped
+        for passage in passages:
+            self._passages.append(passage)
+            self._bytes += _price_of(passage.first)
+        if self._bytes > self.max_bytes:
+            self._make_room()
+
     def frame(self, message_id: str | None = None) -> pd.DataFrame:
         """One row per message and layer; see `Recorder.layers`."""
-        clock = time.time_ns() - time.perf_counter_ns()
         topics, subscriptions, layers = Codes(), Codes(), Codes()
         rows: list[tuple[Any, ...]] = []
         went_out: dict[tuple[str, int], Crossing] = {}
         for passage in self.passages(message_id):
             where = (topics.code(passage.topic), subscriptions.code(passage.subscription), passage.attempt)
+            clock = passage.clock
             for crossing in passage.crossings():
                 if passage.direction == OUT:
                     went_out[passage.message_id, crossing.depth] = crossing
@@ -226,9 +253,13 @@ def _row(crossing: Crossing) -> tuple[Any, ...]:
 
 def time_alone(crossing: Crossing) -> int:
     """Nanoseconds that a message spent in this layer, those further in left out; so far, if it is there."""
-    now = time.perf_counter_ns()
-    inside = sum((c.ended or now) - c.began for c in crossing.inner)
-    return max((crossing.ended or now) - crossing.began - inside - crossing.paused, 0)
+    now = crossing.passage.now()
+    inside = sum(_lasted(c, now) for c in crossing.inner)
+    return max(_lasted(crossing, now) - inside - crossing.paused, 0)
+
+
+def _lasted(crossing: Crossing, now: int) -> int:
+    return (now if crossing.ended is None else crossing.ended) - crossing.began
 
 
 Changes = tuple[dict[str, list[str]], dict[str, list[str]], dict[str, tuple[list[str], list[str]]]]

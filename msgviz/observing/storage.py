@@ -1,7 +1,8 @@
 """A saved log: one Parquet file, with a format version.
 
 The columns are those of `MessageLog.events`, with the attributes as JSON and a `traceback`; what a frame
-does not show (the places, what was dropped) is JSON in the file's own metadata.
+does not show (the places, what was dropped) is JSON in the file's own metadata. One more column, `layers`,
+has what the layers made of the messages, where that was observed: see `ledger_storage`.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ import pyarrow.parquet as pq
 
 from msgviz.attributes import Attributes, FrozenAttributes
 from msgviz.errors import LogFileError
+from msgviz.observing import ledger_storage
 from msgviz.observing.columns import OUTCOMES, Columns
 from msgviz.observing.failure import Failure
+from msgviz.observing.ledger import Ledger
 from msgviz.observing.places import Places
 
 FORMAT = 1
@@ -44,7 +47,16 @@ _SCHEMA = pa.schema(
 )
 
 
-def save(path: str | os.PathLike[str], columns: Columns, places: Places, extra: dict[str, Any]) -> None:
+_DAMAGE = (
+    pa.ArrowException, ValueError, KeyError, TypeError, IndexError,
+    OverflowError,  # numbers beyond all bounds
+    RecursionError,  # JSON that is nested without end
+)  # fmt: skip
+
+
+def save(
+    path: str | os.PathLike[str], columns: Columns, places: Places, ledger: Ledger, extra: dict[str, Any]
+) -> None:
     """Write a log. The file appears whole, or not at all."""
     fields: dict[str, Any] = {name: pa.array(getattr(columns, name).view()) for name in _NUMBERS}
     fields |= {name: getattr(columns, name).whole() for name in _TEXTS}
@@ -58,6 +70,7 @@ def save(path: str | os.PathLike[str], columns: Columns, places: Places, extra: 
     fields["traceback"] = pa.array([f.stack if f else None for f in failures], pa.large_string())
     fields["given_back"] = pa.array([bool(f and f.given_back) for f in failures])
     head = {"format": FORMAT, "places": [place.to_json() for place in places.all], **extra}
+    head |= ledger_storage.pack(ledger, columns, places, fields)
     table = pa.table(fields).replace_schema_metadata({_KEY: json.dumps(head).encode()})
     target = Path(path)
     part = target.with_name(f"{target.name}.part")
@@ -68,8 +81,8 @@ def save(path: str | os.PathLike[str], columns: Columns, places: Places, extra: 
         part.unlink(missing_ok=True)
 
 
-def load(path: str | os.PathLike[str], columns: Columns, places: Places) -> dict[str, Any]:
-    """Read a log into empty columns and places; gives what else was saved.
+def load(path: str | os.PathLike[str], columns: Columns, places: Places, ledger: Ledger) -> dict[str, Any]:
+    """Read a log into empty columns, places and an empty ledger; gives what else was saved.
 
     `LogFileError` for a file that is not a saved log, is damaged, or has a newer format.
     """
@@ -99,9 +112,10 @@ def load(path: str | os.PathLike[str], columns: Columns, places: Places) -> dict
             raise ValueError(f"format {version!r}")
         places.restore(head["places"])
         _fill(columns, table, len(places.all))
+        ledger_storage.unpack(ledger, head, table)
     except LogFileError:
         raise
-    except (pa.ArrowException, ValueError, KeyError, TypeError, IndexError) as error:
+    except _DAMAGE as error:
         raise LogFileError(f"{name} is a saved log, but damaged: {type(error).__name__}: {error}") from error
     return head
 
