@@ -6,7 +6,12 @@ import os
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadFileScheduling
+
+# How long an example takes says more of the machine than of what is tested.
+settings.register_profile("msgviz", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("msgviz")
 
 BROWSER = "tests/browser/"
 

@@ -206,7 +206,7 @@ class History(RuleBasedStateMachine):
                 assert (attributes == other) == (model == other_model)
 
 
-History.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+History.TestCase.settings = settings(max_examples=25, stateful_step_count=20)
 test_any_history = History.TestCase
 
 

@@ -38,7 +38,7 @@ async def test_a_log_holds_as_many_events_as_it_says_and_drops_the_oldest_beyond
     assert events.index.tolist() == list(range(log.dropped, 101))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     max_events=st.integers(1, 40),
     max_bytes=st.integers(1, 30_000),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lz4 import frame
 
@@ -43,7 +43,7 @@ own_attributes = st.fixed_dictionaries(
     st.binary(max_size=300) | st.binary(max_size=4).map(lambda part: part * 5000),
     own_attributes,
 )
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 def test_any_chain_gives_back_what_was_published(
     names: list[str], body: bytes, attributes: dict[str, list[str]]
 ) -> None:

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
 
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 import msgviz as mv
@@ -253,7 +253,7 @@ class World:
 
 
 @given(flows())
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120)
 def test_no_message_is_lost(flow: Flow) -> None:
     async def run() -> World:
         world = World(flow)

@@ -327,7 +327,7 @@ async def test_too_many_topics_are_counted_and_not_drawn() -> None:
     assert len([name for name in elements(picture) if name.startswith("application →")]) == 79
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     topics=st.lists(NAMES, min_size=1, max_size=4),
     subscription=NAMES,

@@ -95,7 +95,7 @@ async def test_any_body_can_be_shown_and_a_long_one_is_cut(body: bytes):
     assert len(message._repr_html_()) < 40_000
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     body=st.binary(max_size=40) | st.text(max_size=20).map(lambda t: t.encode("utf-8", "surrogatepass")),
     attributes=st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=3),

@@ -156,7 +156,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(steps=steps, layers=st.lists(st.sampled_from([lz4, base64, Backwards]), max_size=3), name=st.text())
 def test_whatever_went_through_a_chain_is_loaded_as_it_was(
     steps: list[tuple[str, bytes, Any]], layers: list[Any], name: str

@@ -194,7 +194,7 @@ def sound() -> bytes:
         return Path(folder, "log.parquet").read_bytes()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     changes=st.lists(
         st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=3

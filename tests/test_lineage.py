@@ -300,7 +300,7 @@ def expected_parents(tree: Tree, name: str, parent: str | None) -> dict[str, str
     return found
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     forest=st.lists(trees, min_size=1, max_size=3),
     concurrency=st.integers(1, 4),

@@ -196,7 +196,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(steps=steps, max_body=st.none() | st.integers(0, 20), name=text)
 def test_whatever_was_recorded_is_loaded_as_it_was(
     steps: list[tuple[str, bytes, Any, str]], max_body: int | None, name: str

@@ -192,7 +192,7 @@ def events(draw_: Any) -> Event:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.lists(events(), max_size=8), max_size=5), st.integers(1, 12), st.data())
 def test_each_event_is_there_once_and_what_is_placed_stays(
     batches: list[list[Event]], most: int, data: st.DataObject

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -24,8 +23,6 @@ _NAME = 200  # characters of the name of a layer
 _VALUE = 1000  # characters of an attribute's key or value
 _VALUES = 10  # values of one attribute
 _PROBLEM = 2000  # characters of what went wrong
-
-_CLOCK = time.time_ns() - time.perf_counter_ns()
 
 WentOut = Mapping[int, "Crossing"]
 """The crossings of a message on its way out, by depth; the last one, where there are several."""
@@ -76,7 +73,7 @@ def describe_way(number: int, passage: Passage, out: WentOut) -> dict[str, Any]:
         "topic": passage.topic,
         "subscription": passage.subscription,
         "attempt": passage.attempt,
-        "time": None if first is None else (first.began + _CLOCK) / 1e6,
+        "time": None if first is None else passage.time / 1e6,
         "outcome": outcome(first),
         "problem": first_problem(passage, out),
         "arrived": _arrived(passage, out),
@@ -179,7 +176,10 @@ def notes(crossing: Crossing) -> list[str]:
     how, inner, layer = outcome(crossing), crossing.inner, _cut(crossing.layer, _NAME)
     if how == "running":
         further = bool(inner) and any(c.ended is None for c in inner)
-        said.append("The message is further on." if further else "The message is here now.")
+        if crossing.passage.chain.loaded:
+            said.append(f"The message was {'further on' if further else 'here'} when the log was saved.")
+        else:
+            said.append("The message is further on." if further else "The message is here now.")
     if how == "dropped" and crossing.raised_here:
         said.append(f"A person dropped the message at a breakpoint behind {layer}.")
     elif how == "cancelled":

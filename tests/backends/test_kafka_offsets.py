@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import msgviz as mv
@@ -21,7 +21,6 @@ from msgviz.backends.kafka.records import read_retry, retry_headers, size, to_he
 offsets = st.lists(st.integers(0, 200), unique=True, min_size=1, max_size=40).map(sorted)
 
 
-@settings(deadline=None)
 @given(offsets, st.randoms(use_true_random=False), st.data())
 def test_what_is_committed_never_passes_an_unfinished_message(
     fetched: list[int], random: Any, data: st.DataObject
@@ -47,7 +46,6 @@ def test_what_is_committed_never_passes_an_unfinished_message(
     assert tracker.committable == fetched[-1] + 1
 
 
-@settings(deadline=None)
 @given(offsets, st.integers(0, 210), st.sets(st.integers(0, 200)))
 def test_what_somebody_else_committed_is_not_taken_back(
     fetched: list[int], committed: int, finished: set[int]
@@ -76,7 +74,6 @@ def test_an_offset_is_fetched_once() -> None:
     assert tracker.committable == 6
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.text(), st.none() | st.binary())), st.integers(1, 10**6))
 def test_a_retry_gives_back_the_headers_it_came_with(
     headers: list[tuple[str, bytes | None]], attempt: int
@@ -86,7 +83,6 @@ def test_a_retry_gives_back_the_headers_it_came_with(
     assert 4 < due - time.time() < 6
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(
@@ -104,7 +100,6 @@ def test_headers_of_others_never_break_a_retry(headers: list[tuple[str, bytes | 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
 
-@settings(deadline=None)
 @given(st.dictionaries(TEXT, st.lists(TEXT, min_size=1)), st.binary())
 def test_attributes_are_headers_and_back(attributes: dict[str, list[str]], body: bytes) -> None:
     message = mv.Message(body, attributes)

@@ -138,7 +138,7 @@ messages = st.builds(mv.Message, st.binary(), st.dictionaries(any_text, values, 
 
 
 @given(st.lists(messages, min_size=1, max_size=5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_is_published_is_received(sent: list[mv.Message]) -> None:
     async def flow(path: Path) -> list[mv.Message]:
         async with mv.connect(f"sqlite:///{path}") as backend:

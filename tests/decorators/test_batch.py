@@ -46,7 +46,7 @@ class Held(Kept):
 
 
 @given(st.lists(laws.deliveries(ANY_BODY), min_size=1, max_size=8), st.integers(1, 8))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_message_comes_out_as_it_went_in(messages: list[mv.Message], size: int) -> None:
     before = [laws.told(message) for message in messages]
 
@@ -147,7 +147,7 @@ async def test_without_a_wait_what_is_published_in_one_go_travels_together() -> 
 
 
 @given(st.lists(st.integers(0, 40), max_size=12), st.integers(1, 120))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_batch_is_too_large_but_of_one_that_is(lengths: list[int], max_bytes: int) -> None:
     async def run() -> Kept:
         kept = Kept()
@@ -298,7 +298,7 @@ async def test_a_timeout_of_one_publisher_is_its_own() -> None:
     ),
     st.integers(1, 4),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_whatever_happens_each_message_is_sent_once_or_its_publisher_told(
     steps: list[tuple[str, int]], size: int
 ) -> None:

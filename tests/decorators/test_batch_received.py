@@ -162,7 +162,7 @@ def test_every_cut_is_noticed() -> None:
 
 
 @given(st.binary(max_size=60), st.text(max_size=3))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_what_is_no_batch_is_refused(body: bytes, count: str) -> None:
     if not body.startswith(b"MVB\x01"):
         assert "is no batch" in refusal(body, count) or body.startswith(b"MVB")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import msgviz as mv
@@ -58,7 +58,7 @@ class Chained(testing.Harness):
         return DecoratedBackend(backend, self.chain)
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6)
 @given(st.lists(st.sampled_from(LAYERS), min_size=1, max_size=5))
 async def test_any_chain_passes_the_conformance_suite(chain: list[Any]) -> None:
     report = await testing.run(Chained(chain), at_once=20)

@@ -53,7 +53,7 @@ async def outcome(receiver: mv.Receiver, body: bytes) -> str:
     failures=st.integers(1, 4),
     steps=st.lists(st.tuples(st.sampled_from(["ok", "fail", "cancel"]), st.sampled_from([0, 1, 6, 10]))),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_one_after_the_other_as_a_model_says(failures: int, steps: list[tuple[str, int]]) -> None:
     async def run() -> None:
         told = Told()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import zstandard
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import msgviz as mv
@@ -52,7 +52,7 @@ def decoded(names: list[str], receiver: mv.Receiver) -> mv.Receiver:
 
 
 @given(st.lists(st.sampled_from(sorted(CODECS)), max_size=6), bodies, attribute_sets)
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 def test_any_order_of_codecs_gives_back_what_was_published(
     names: list[str], body: bytes, attributes: dict[str, Any]
 ) -> None:
@@ -73,7 +73,7 @@ def test_any_order_of_codecs_gives_back_what_was_published(
 
 
 @given(st.permutations(sorted(CODECS)), bodies)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 def test_any_order_of_codecs_through_a_server(names: list[str], body: bytes) -> None:
     async def run() -> mv.Message:
         got: list[mv.Message] = []
@@ -110,7 +110,7 @@ async def test_laws(name: str) -> None:
 
 @pytest.mark.parametrize("name", OURS)
 @given(body=bodies)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_others_read_what_is_written_and_write_what_is_read(name: str, body: bytes) -> None:
     wire = sent_through(CODECS[name].encoder, mv.Message(body, {"k": "v"}))
     assert wire.attributes == {"Content-Encoding": name, "k": "v"}
@@ -176,7 +176,7 @@ def test_every_cut_is_noticed(name: str) -> None:
 
 @pytest.mark.parametrize("name", OURS)
 @given(data=st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_damage_is_noticed_or_harmless(name: str, data: st.DataObject) -> None:
     plain = b"some body, and some more of that body" * 3
     body = bytearray(sent_through(CODECS[name].encoder, mv.Message(plain)).body)
@@ -188,7 +188,7 @@ def test_damage_is_noticed_or_harmless(name: str, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("name", OURS)
 @given(body=st.binary(max_size=60))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_what_is_no_code_is_refused(name: str, body: bytes) -> None:
     refusal(name, b"\x00" + body)
 

@@ -25,7 +25,7 @@ async def spoil(message: mv.Message) -> None:
 
 
 @given(message=laws.deliveries(st.binary(max_size=20)), after=st.none() | st.integers(1, 9))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_a_letter_is_what_came_and_why_it_failed(message: mv.Message, after: int | None) -> None:
     async def run() -> None:
         kept = Kept()

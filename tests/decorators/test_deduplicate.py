@@ -31,7 +31,7 @@ steps = st.lists(
 
 
 @given(steps=steps, size=st.integers(1, 3), seconds=st.floats(1, 5))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_one_after_the_other_as_a_model_says(
     steps: list[tuple[bytes, bool, float]], size: int, seconds: float
 ) -> None:
@@ -69,7 +69,7 @@ def test_one_after_the_other_as_a_model_says(
 
 
 @given(st.lists(st.sampled_from(["ok", "fails", "is cancelled"]), min_size=1, max_size=8))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_of_those_that_come_at_once_one_is_processed_at_a_time_until_it_goes_well(fates: list[str]) -> None:
     async def run() -> None:
         calls: list[str] = []

@@ -17,7 +17,7 @@ from tests.flows import Kept, until
 
 
 @given(st.lists(st.integers(0, 1000), max_size=4), st.integers(0, 1000), laws.deliveries(st.binary()))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_delays_add_up(seconds: list[int], asked: int, message: mv.Message) -> None:
     kept = Kept()
     topic: mv.Topic = kept

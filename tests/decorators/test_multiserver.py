@@ -60,7 +60,7 @@ async def test_the_ratio_with_several_receivers(concurrency: int) -> None:
     st.integers(1, 4),
     st.integers(1, 4),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_message_is_received_once_and_no_server_is_ahead(
     lanes: list[tuple[int, int]], concurrency: int, each: int
 ) -> None:

@@ -197,7 +197,7 @@ async def test_whether_it_looks_empty() -> None:
     st.integers(1, 3),
     st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_whatever_happens_no_message_is_lost(
     steps: list[tuple[str, int]], concurrency: int, hurried: bool
 ) -> None:

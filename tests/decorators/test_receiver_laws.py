@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import msgviz as mv
@@ -42,7 +42,7 @@ ENCODERS = {name: DECODERS[name] for name in ("transactional", "validate")}
 TRANSPARENT = [name for name in DECODERS if name not in ("dead_letter kept", "ignore_errors")]
 
 json_messages = laws.deliveries(laws.json_bodies.map(lambda value: json.dumps(value).encode()))
-some = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+some = settings(max_examples=40)
 
 
 @pytest.mark.parametrize("name", DECODERS)

@@ -37,7 +37,7 @@ class Failing:
 
 
 @given(attempts=st.integers(1, 6), failures=st.integers(0, 8))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_as_often_as_it_says_and_each_attempt_as_it_came(attempts: int, failures: int) -> None:
     async def run() -> None:
         receiver = Failing(failures)
@@ -62,7 +62,7 @@ def test_as_often_as_it_says_and_each_attempt_as_it_came(attempts: int, failures
     maximum=st.floats(0, 100),
     jitter=st.floats(0, 1),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_pauses_grow_up_to_the_maximum(first: float, factor: float, maximum: float, jitter: float) -> None:
     async def run() -> list[float]:
         receiver = Failing(4)

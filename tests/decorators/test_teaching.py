@@ -27,7 +27,7 @@ never = {name: with_options(module, rate=0) for name, module in SEEDED.items()} 
 
 @pytest.mark.parametrize("name", ALL)
 @given(message=laws.deliveries(st.binary(max_size=20)))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_at_a_rate_of_nothing_nothing_happens(name: str, message: mv.Message) -> None:
     async def run() -> None:
         await laws.hands_on_what_came(never[name], message)
@@ -232,7 +232,7 @@ def test_what_is_no_number_of_seconds(wrong: Any) -> None:
 
 
 @given(laws.deliveries(st.binary(max_size=50)), st.integers())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_one_byte_is_wrong_and_nothing_else(message: mv.Message, seed: int) -> None:
     before = laws.told(message)
 
@@ -268,7 +268,7 @@ async def test_a_checksum_notices() -> None:
 
 
 @given(laws.deliveries(st.binary(max_size=10)))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_both_are_the_same_message_whatever_is_done_to_the_first(message: mv.Message) -> None:
     before = laws.told(message)
     seen: list[tuple[Any, ...]] = []

@@ -28,7 +28,7 @@ class Times(Taken):
     burst=st.integers(1, 5),
     pauses=st.lists(st.floats(0, 10) | st.just(0.0), min_size=1, max_size=30),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_never_more_than_the_bucket_holds_and_never_later_than_it_must(
     rate: float, burst: int, pauses: list[float]
 ) -> None:
@@ -60,7 +60,7 @@ def test_never_more_than_the_bucket_holds_and_never_later_than_it_must(
 
 
 @given(st.sets(st.integers(0, 9)))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_one_that_is_cancelled_gives_its_turn_to_the_next(gone: set[int]) -> None:
     async def run() -> None:
         times = Times()

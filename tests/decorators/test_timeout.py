@@ -17,7 +17,7 @@ from tests.decorators.laws import Taken, delivered
 
 
 @given(seconds=st.floats(0.001, 1e5), takes=st.floats(0, 1e5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_ends_after_its_seconds_and_not_before(seconds: float, takes: float) -> None:
     async def run() -> None:
         ended: list[str] = []

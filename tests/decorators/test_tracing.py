@@ -199,7 +199,7 @@ async def test_laws(spans: Spans) -> None:
 
 
 @given(laws.deliveries(st.binary(max_size=10)))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_message_keeps_all_it_had(message: mv.Message) -> None:
     spans = Spans()
     before = laws.told(message)

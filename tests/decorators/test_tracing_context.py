@@ -174,7 +174,7 @@ async def test_a_sender_that_does_not_sample_is_followed(spans: Spans) -> None:
         ),
     )
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_context_keeps_a_message_from_going_on(attributes: dict[str, Any]) -> None:
     spans = Spans()
 

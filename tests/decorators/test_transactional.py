@@ -50,7 +50,7 @@ publishes = st.lists(
 @given(
     publishes=publishes, ends=st.sampled_from([None, ValueError, asyncio.CancelledError, KeyboardInterrupt])
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_all_in_order_or_nothing(publishes: list[Any], ends: type[BaseException] | None) -> None:
     async def run() -> None:
         sent, topics = journals("a", "b")
@@ -92,7 +92,7 @@ def test_all_in_order_or_nothing(publishes: list[Any], ends: type[BaseException]
     fates=st.lists(st.booleans(), min_size=2, max_size=6),
     pauses=st.lists(st.sampled_from([0, 1, 2, 3]), min_size=6, max_size=6),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_messages_at_the_same_time_do_not_mix(fates: list[bool], pauses: list[int]) -> None:
     async def run() -> None:
         sent, topics = journals("a")

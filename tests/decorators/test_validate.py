@@ -88,7 +88,7 @@ async def test_what_is_no_json(body: bytes) -> None:
 
 
 @given(st.binary(max_size=30) | laws.json_bodies.map(lambda value: json.dumps(value).encode()))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_whatever_the_body_is(body: bytes) -> None:
     """It is valid, or a `ValidationFailed` says why; never another error."""
     error = clock.run(problem(body, {"type": ["object", "string"], "maxProperties": 1}))
