@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, ClassVar, TypeVar
 
 from msgviz.backend import Backend, Features, check_name
@@ -47,6 +48,7 @@ class ClientBackend(Backend):
         self._made: set[str] = set()  # topics
         self._wanted: dict[str, dict[str, Source]] = {}  # topic -> subscriptions that are not made yet
         self._connected = False
+        self._let_go = False  # nobody disconnects any more what is connected from now on
         self._loop: asyncio.AbstractEventLoop | None = None
         self._making = asyncio.Lock()
         self._sending = 0
@@ -98,6 +100,8 @@ class ClientBackend(Backend):
         await self.connected()
         async with self._making:
             while topic not in self._made or topic in self._wanted:
+                if self._let_go:
+                    self.check_open()
                 wanted = dict(self._wanted.get(topic, {}))
                 await self.call(self.make(topic, list(wanted.values())), timeout=2 * self.timeout)
                 self._made.add(topic)
@@ -125,6 +129,9 @@ class ClientBackend(Backend):
                 self.check_open()
                 await self.call(self.open())
                 self._connected = True
+                if self._let_go:  # closed meanwhile, by somebody who saw nothing to let go of
+                    await self.call(self.disconnect())
+                    self.check_open()
 
     def add(self, server: Server) -> Server:
         """Keep a server, to shut down on `close`, and want its subscription and its dead letters'."""
@@ -143,7 +150,12 @@ class ClientBackend(Backend):
         for subscription in subscriptions:
             if subscription not in self._wanted.get(topic, {}):
                 self.want(Source(topic, check_name(subscription, "subscription")))
-        await self.ready(topic)
+        try:
+            await self.ready(topic)
+        except Exception as error:
+            if self.closed and not isinstance(error, BackendClosed):
+                raise BackendClosed(self.name) from error
+            raise
 
     async def send(self, topic: ClientTopic, message: Message, delay: float) -> None:
         """Publish one message; see `Topic.send`."""
@@ -162,23 +174,34 @@ class ClientBackend(Backend):
                 self._sent.set()
 
     async def close(self) -> None:
-        """Shut down the servers, let what is being published end, and disconnect."""
+        """Shut down the servers, let what is being published end, and disconnect.
+
+        Cancelled, it waits for neither: receivers are cancelled, and their messages given back.
+        """
         if self.closed:
             return
         self.closed = True
-        results = await asyncio.gather(*(s.shutdown() for s in self._servers), return_exceptions=True)
         try:
-            async with asyncio.timeout(self.timeout):
-                while self._sending:
-                    self._sent.clear()
-                    await self._sent.wait()
-        except TimeoutError:
-            pass  # whoever publishes is told by an error of its own
-        if self._connected:
-            await self.call(self.disconnect())
+            results = await asyncio.gather(*(s.shutdown() for s in self._servers), return_exceptions=True)
+            with suppress(TimeoutError):  # whoever publishes is told by an error of its own
+                async with asyncio.timeout(self.timeout):
+                    while self._sending:
+                        self._sent.clear()
+                        await self._sent.wait()
+        except BaseException:  # cancelled: closed at once, for there is no second time
+            await asyncio.gather(*(s.shutdown(0) for s in self._servers), return_exceptions=True)
+            with suppress(MsgvizError):
+                await self._let_all_go()
+            raise
+        await self._let_all_go()
         for result in results:
             if isinstance(result, BaseException):
                 raise result
+
+    async def _let_all_go(self) -> None:
+        self._let_go = True
+        if self._connected:
+            await self.call(self.disconnect())
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.safe_url}{' closed' if self.closed else ''}>"

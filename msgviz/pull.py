@@ -76,6 +76,7 @@ class PullServer(Server):
         self._stop: asyncio.Event | None = None
         self._open = False
         self._opening: asyncio.Lock | None = None
+        self._ends = 0  # how often it has ended
         self._keeper: asyncio.Task[None] | None = None
         self._last_words: set[asyncio.Task[None]] = set()
         self._looks_empty: bool | None = None
@@ -123,8 +124,9 @@ class PullServer(Server):
         if self._opening is None:
             self._opening = asyncio.Lock()
             self._stop = asyncio.Event()
+        ends = self._ends
         async with self._opening:
-            if not self._open and not await self._begin():
+            if not self._open and not await self._begin(ends):
                 return
         turn = Turn(self.concurrency)
         left = turn.begin()
@@ -145,8 +147,11 @@ class PullServer(Server):
                     await asyncio.sleep(0)
                     left = turn.begin()
 
-    async def _begin(self) -> bool:
-        """Have all there is to have, and begin to consume; false where the server ends before."""
+    async def _begin(self, ends: int) -> bool:
+        """Have all there is to have, and begin to consume; false where the server ends before.
+
+        `ends` is how often it had ended when this worker began.
+        """
         backoff = Backoff(first=0.1, maximum=2.0)
         for tries in count(1):
             try:
@@ -167,6 +172,10 @@ class PullServer(Server):
                     return False
             else:
                 break
+        if self._ends > ends:  # nobody waited any longer for this worker, and so nobody else shuts it
+            with suppress(ConnectionFailed):
+                await self.backend.call(self.shut())
+            return False
         self._open = True
         if self._keeper is None and self.lease < math.inf:
             self._keeper = asyncio.create_task(self._keep())
@@ -219,7 +228,8 @@ class PullServer(Server):
     async def _pause(self, seconds: float) -> None:
         if self._stop is not None:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await self._stop.wait()
 
     async def _process(self, delivery: Delivery) -> None:
         message, source = delivery.message, self.source
@@ -281,7 +291,7 @@ class PullServer(Server):
 
     async def _keep(self) -> None:
         """Extend the lease of what is held, three times in the length of one."""
-        while True:
+        while self._keeper is asyncio.current_task():  # a client library may lose a cancelling
             await asyncio.sleep(self.lease / 3)
             held = [d for d in (*self._held, *self._taken) if d is not None and not d.settled]
             if held:
@@ -311,23 +321,23 @@ class PullServer(Server):
 
     async def end(self) -> None:
         """Give back what no worker received, hear out what is being settled, and end consuming."""
+        self._ends += 1
         if self._keeper is not None:
             self._keeper.cancel()
             self._keeper = None
-        if self._taking is not None:
-            self._taking.cancel()
-            await asyncio.wait([self._taking])
-            self._taking = None
-        for delivery in self._taken:
-            self._last_words.add(asyncio.create_task(self._say(self.release(delivery))))
-        self._taken.clear()
         try:
+            if self._taking is not None:
+                self._taking.cancel()
+                await asyncio.wait([self._taking])
+                self._taking = None
+            for delivery in self._taken:
+                self._last_words.add(asyncio.create_task(self._say(self.release(delivery))))
+            self._taken.clear()
             if self._last_words:
                 await asyncio.wait(self._last_words, timeout=self.backend.timeout)
-        finally:
+        finally:  # also when it is cancelled a second time
             self._last_words.clear()
             if self._open:
                 self._open = False
-                self._opening = None
                 with suppress(ConnectionFailed):
                     await self.backend.call(self.shut())

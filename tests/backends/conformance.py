@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import msgviz.observing  # noqa: F401  with pandas, which takes long: leases would end meanwhile
 from msgviz import testing
 
 

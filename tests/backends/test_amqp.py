@@ -15,6 +15,7 @@ import pytest
 
 import msgviz as mv
 from msgviz.backends.amqp import wire
+from tests.backends.closing import closed_meanwhile
 from tests.systems import free_port, system_fixture
 from tests.systems.rabbitmq import SETTLED, RabbitmqSystem
 
@@ -421,3 +422,8 @@ async def test_a_restart(system: RabbitmqSystem, name: str) -> None:
         await topic.publish(b"after")
         assert {m.body for m in await inbox.count(4)} == {b"delayed", b"retried", b"after"}
         assert server.failed is None
+
+
+@pytest.mark.parametrize("connected", [False, True])
+async def test_a_backend_that_is_closed_meanwhile(system: RabbitmqSystem, name: str, connected: bool) -> None:
+    await closed_meanwhile(lambda: mv.connect(system.url), name, connected=connected)

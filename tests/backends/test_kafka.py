@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import msgviz as mv
+from tests.backends.closing import closed_meanwhile
 from tests.systems import system_fixture
 from tests.systems.kafka import KafkaSystem
 
@@ -362,3 +363,8 @@ async def test_a_producer_that_the_broker_cannot_have(kafka: KafkaSystem) -> Non
         with pytest.raises(mv.ConnectionFailed) as failed:
             await backend.topic(new_name()).publish(b"")
         assert isinstance(failed.value.__cause__, aiokafka.errors.KafkaError)
+
+
+@pytest.mark.parametrize("connected", [False, True])
+async def test_a_backend_that_is_closed_meanwhile(kafka: KafkaSystem, connected: bool) -> None:
+    await closed_meanwhile(lambda: mv.connect(kafka.url), new_name(), connected=connected)

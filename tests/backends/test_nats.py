@@ -15,6 +15,7 @@ import pytest
 import msgviz as mv
 from msgviz.backends.nats.link import Link
 from msgviz.backends.nats.names import covers, plain
+from tests.backends.closing import closed_meanwhile
 from tests.backends.nats_inbox import received
 from tests.systems import system_fixture
 from tests.systems.nats import NatsSystem
@@ -264,3 +265,7 @@ async def test_names_beyond_ascii(backend: mv.Backend, client: Any, name: str) -
     await backend.declare(topic, "für.alle")
     await client.publish(topic, b"there")
     assert [m.body for m in await received(backend, topic, 1, subscription="für.alle")] == [b"there"]
+
+
+async def test_a_backend_that_is_closed_while_it_connects(system: NatsSystem, name: str) -> None:
+    await closed_meanwhile(lambda: mv.connect(system.url), name, connected=False)

@@ -6,6 +6,7 @@ import contextlib
 import selectors
 import socket
 import threading
+import time
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +20,7 @@ class Cut:
         self.target = target
         self.port = free_port()
         self._stop = threading.Event()
+        self._holding = threading.Event()
         self._thread: threading.Thread | None = None
 
     def open(self) -> None:
@@ -35,6 +37,14 @@ class Cut:
             self._thread.join()
             self._thread = None
 
+    def hold(self) -> None:
+        """Pass nothing on, and take nothing, until `go`."""
+        self._holding.set()
+
+    def go(self) -> None:
+        """Go on after `hold`."""
+        self._holding.clear()
+
     def __enter__(self) -> Self:
         self.open()
         return self
@@ -49,6 +59,9 @@ class Cut:
         with selectors.DefaultSelector() as ready:
             ready.register(listener, selectors.EVENT_READ)
             while not self._stop.is_set():
+                if self._holding.is_set():
+                    time.sleep(0.02)
+                    continue
                 for key, _ in ready.select(0.02):
                     one = key.fileobj
                     assert isinstance(one, socket.socket)

@@ -93,7 +93,8 @@ class Intake:
             self._receive(answer.received_messages, False)
         elif not self._half_closed.is_set():
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._half_closed.wait(), _PAUSE)
+                async with asyncio.timeout(_PAUSE):
+                    await self._half_closed.wait()
 
     async def _run_stream(self) -> None:
         loop = asyncio.get_running_loop()
@@ -121,7 +122,8 @@ class Intake:
         )
         while not self._half_closed.is_set():
             try:
-                await asyncio.wait_for(self._half_closed.wait(), _HEARTBEAT)
+                async with asyncio.timeout(_HEARTBEAT):
+                    await self._half_closed.wait()
             except TimeoutError:
                 yield types.StreamingPullRequest()
 

@@ -125,7 +125,8 @@ class GcpServer(PullServer):
             if left <= 0:
                 break
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._arrived.wait(), left)
+                async with asyncio.timeout(left):
+                    await self._arrived.wait()
         return ()
 
     def _pick(self, count: int) -> list[Delivery]:

@@ -310,7 +310,8 @@ class Feed(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._flying:
             self._landed.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._landed.wait(), min(self.GRACE, self._backend.session / 4))
+                async with asyncio.timeout(min(self.GRACE, self._backend.session / 4)):
+                    await self._landed.wait()
         await self._commit(revoked)
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:

@@ -152,7 +152,8 @@ class Link:
                 return await self.live(seconds)
         self._up.clear()
         try:
-            await asyncio.wait_for(self._up.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._up.wait()
         except TimeoutError:
             raise errors.ConnectionReconnectingError from None
         return client

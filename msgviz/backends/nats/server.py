@@ -81,7 +81,8 @@ class NatsServer(PullServer):
                 if not self._asked:
                     await self._ask(count)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), max(0.0, self._until - time.monotonic()))
+                    async with asyncio.timeout(max(0.0, self._until - time.monotonic())):
+                        await self._news.wait()
                 if self._arrived or not self._client.is_connected:
                     continue
                 if self._ended_by is not None:

@@ -17,6 +17,63 @@ from redis.exceptions import RedisError
 Argument = bytes | str | int | float
 
 
+class _Abrupt:
+    """A connection that is gone once it is closed: what the server did not read by then is not sent any more.
+
+    The library's own would stay, and go on sending, for as long as that takes.
+    """
+
+    _writer: asyncio.StreamWriter | None
+
+    def abort(self) -> None:
+        """Break it, for whoever uses it."""
+        if self._writer is not None:
+            self._writer.transport.abort()
+
+    async def disconnect(self, *arguments: Any, **options: Any) -> None:
+        """Close it."""
+        self.abort()
+        await super().disconnect(*arguments, **options)  # type: ignore[misc]
+
+
+class _Plain(_Abrupt, client.Connection):
+    """Over TCP."""
+
+
+class _Secure(_Abrupt, client.SSLConnection):
+    """Over TLS."""
+
+
+class _Pool(client.BlockingConnectionPool):
+    """A pool that stays closed: the library's own connects again for whoever still asks."""
+
+    closed = False
+
+    async def ensure_connection(self, connection: Any) -> None:
+        """Connect, unless it is closed, also meanwhile."""
+        if not self.closed:
+            await super().ensure_connection(connection)
+        self.check_open()
+
+    async def release(self, connection: Any) -> None:
+        """Take a connection back; closed, close that too, which may have been made since."""
+        if self.closed:
+            await connection.disconnect(nowait=True)
+        await super().release(connection)
+
+    async def end(self) -> None:
+        """Close what is idle, and break what is in use: whoever uses it then closes it."""
+        in_use: set[Any] = self._in_use_connections
+        for connection in in_use:
+            connection.abort()
+        await self.disconnect(inuse_connections=False)
+
+    def check_open(self) -> None:
+        """Raise what the library does where a connection is gone."""
+        if self.closed:
+            raise ConnectionLost("the connection was closed")
+
+
 class Commands:
     """The connections of one backend.
 
@@ -29,8 +86,8 @@ class Commands:
     BATCH_BYTES = 1 << 20
 
     def __init__(self, *, timeout: float, **connection: Any) -> None:
-        kind = client.SSLConnection if connection.pop("tls") else client.Connection
-        self._pool = client.BlockingConnectionPool(
+        kind = _Secure if connection.pop("tls") else _Plain
+        self._pool = _Pool(
             max_connections=self.CONNECTIONS,
             timeout=timeout,
             connection_class=kind,
@@ -100,13 +157,14 @@ class Commands:
 
     def connection(self) -> Any:
         """A connection for somebody alone, to be closed by them: one that may wait for its replies."""
+        self._pool.check_open()
         return self._pool.make_connection()  # type: ignore[no-untyped-call]
 
     async def close(self) -> None:
-        """Close all connections but those given away."""
+        """Close all connections but those given away, for good; who still waits for a reply is told so."""
+        self._pool.closed = True
         if self._sender is not None:
             self._sender.cancel()
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([self._sender])
-        await self._client.aclose()
-        await self._pool.disconnect()
+        await self._pool.end()

@@ -222,7 +222,9 @@ class RedisServer(PullServer):
         """Move what is due to its stream, and remove what all have acknowledged."""
         trimmed = -math.inf
         silent = False
-        while True:
+        # Cancelling may not be enough: the client library awaits with `wait_for`, which before Python 3.12
+        # loses a cancelling that comes together with what it waits for.
+        while self._tender is asyncio.current_task():
             wait = self.BLOCK
             try:
                 self._due.clear()
@@ -240,7 +242,8 @@ class RedisServer(PullServer):
                     logger.warning("%s: what is delayed was not delivered: %s", self.source, error)
                 silent = True
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._due.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._due.wait()
 
     async def _promote(self) -> int:
         return int(await self.backend.commands.script(scripts.PROMOTE, [self._later]))
@@ -265,10 +268,11 @@ class RedisServer(PullServer):
     async def shut(self) -> None:
         """Give back what was delivered and never seen, and leave the group."""
         try:
-            if self._tender is not None:
-                self._tender.cancel()
-                await asyncio.wait([self._tender])
-                self._tender = None
+            tender, self._tender = self._tender, None
+            if tender is not None:
+                tender.cancel()
+                self.look()  # at once, where the cancelling is lost
+                await asyncio.wait([tender])
             await self._hang_up()
             await self._give_up("leave")
             if self._acked:
