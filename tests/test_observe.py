@@ -221,7 +221,7 @@ async def test_an_observed_backend_refuses_what_the_backend_refuses():
         backend.server("t", max_attempts=0)
     with pytest.raises(TypeError, match="decorators"):
         backend.topic("t", decorators=Backwards)
-    with pytest.raises(mv.MsgvizError, match="observe"):
+    with pytest.raises(mv.MsgvizError, match="connect a backend first"):
         type(backend).from_url("memory://")
     await backend.close()
     with pytest.raises(mv.BackendClosed):
