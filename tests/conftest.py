@@ -29,8 +29,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneBrowser:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the browser: it takes one worker the longest."""
-    items.sort(key=lambda item: not item.nodeid.startswith(BROWSER))
+    """Begin with what takes one worker the longest, so that no worker is left alone with it at the end."""
+    long = (BROWSER, "tests/test_testing.py", "tests/backends/test_aws_conformance.py")
+
+    def rank(item: pytest.Item) -> int:
+        return next((at for at, start in enumerate(long) if item.nodeid.startswith(start)), len(long))
+
+    items.sort(key=rank)
 
 
 def require(condition: object, reason: str) -> None:
