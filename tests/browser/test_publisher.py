@@ -219,6 +219,9 @@ def test_a_message_is_copied_into_the_form_and_that_can_be_undone(lab: Lab) -> N
     book, form = open_form(lab, "mv.Publisher(log=log)", 'audit = backend.topic("audit")')
     form.get_by_test_id("kind-text").click()
     form.get_by_test_id("text").fill("half a thought")
+    book.expect(
+        "publisher._form['text']", "half a thought"
+    )  # what is typed follows in the kernel a little later
     book.execute(
         "await audit.publish(json={'a': '<img src=x>'}, attributes={'K': ['1', '2'], 'Long': 'x\\ny'})\n"
         "publisher.fill(log.detail(log.messages.index[0]))"
