@@ -86,7 +86,8 @@ class Redrive:
         try:
             while not self._done.is_set() and server.serving:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._done.wait(), 0.02)
+                    async with asyncio.timeout(0.02):
+                        await self._done.wait()
                 if not self._busy and self._no_more(server):
                     break
         finally:

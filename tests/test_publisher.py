@@ -259,6 +259,17 @@ async def test_fill_chooses_the_topic_of_the_message_where_it_is_offered() -> No
     assert widget._form["attributes"] == [["K", "v"]]
 
 
+async def test_what_was_typed_before_the_form_was_filled_does_not_undo_that() -> None:
+    widget, _ = publisher(backend.topic("one"))
+    typed = {**widget._form, "text": "half a thought"}
+    widget.fill(mv.Message(b"y", {"K": "v"}))
+    filled = widget._form
+    widget.set_state({"_form": typed})  # as the browser sends it
+    assert widget._form == filled
+    widget.set_state({"_form": {**filled, "text": "another"}})
+    assert widget._form["text"] == "another"
+
+
 async def test_a_message_without_a_body_cannot_be_copied() -> None:
     small = mv.MessageLog(max_body=2)
     topic = mv.observe(mv.connect("memory://").topic("t"), small)

@@ -126,7 +126,8 @@ class Held:
     async def wait(self) -> Message:
         """Wait until it goes on; gives the message to go on with, or raises what it is to fail with."""
         try:
-            await asyncio.wait_for(asyncio.shield(self._gone), self.breakpoint.timeout)
+            async with asyncio.timeout(self.breakpoint.timeout):
+                await asyncio.shield(self._gone)
         except TimeoutError:
             self.let_go(TIMED_OUT)
         except asyncio.CancelledError:

@@ -69,6 +69,7 @@ class Publisher(Widget):
         self._observed: dict[int, Topic] = {}
         self._files: dict[int, bytes] = {}
         self._upload = bytearray()
+        self._newest: dict[str, Any] = {}  # form: a trait that the browser sets is set before it is validated
         self._running: asyncio.Task[object] | None = None
         self._run: _Run | None = None
         names = list(self._offered())
@@ -78,6 +79,14 @@ class Publisher(Widget):
         self.handle("upload", self._receive_file)
         if callable(topic):
             self.bridge.on_change(lambda: list(self._offered()), self._refresh)
+
+    @traitlets.validate("_form")
+    def _keep_newer(self, proposal: Mapping[str, Any]) -> dict[str, Any]:
+        """What was typed before the form was filled may get here after it, and is no news."""
+        form: dict[str, Any] = proposal["value"]
+        if form.get("filled", 0) >= self._newest.get("filled", 0):
+            self._newest = form
+        return self._newest
 
     @traitlets.validate("topic")
     def _check_topic(self, proposal: Mapping[str, Any]) -> str:
@@ -113,6 +122,7 @@ class Publisher(Widget):
             self.topic = topic
         self._form = {
             **_blank(),
+            "filled": self._form["filled"] + 1,
             "kind": kind,
             "text": text,
             "crlf": crlf,
@@ -349,6 +359,7 @@ def _blank() -> dict[str, Any]:
         "delay": "0",
         "count": "1",
         "source": None,
+        "filled": 0,  # how often `fill` did, by which what was typed before it is known
     }
 
 

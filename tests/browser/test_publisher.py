@@ -219,13 +219,12 @@ def test_a_message_is_copied_into_the_form_and_that_can_be_undone(lab: Lab) -> N
     book, form = open_form(lab, "mv.Publisher(log=log)", 'audit = backend.topic("audit")')
     form.get_by_test_id("kind-text").click()
     form.get_by_test_id("text").fill("half a thought")
-    book.expect(
-        "publisher._form['text']", "half a thought"
-    )  # what is typed follows in the kernel a little later
     book.execute(
         "await audit.publish(json={'a': '<img src=x>'}, attributes={'K': ['1', '2'], 'Long': 'x\\ny'})\n"
+        "import time; time.sleep(1)  # so that what was typed is on its way when the form is filled\n"
         "publisher.fill(log.detail(log.messages.index[0]))"
     )
+    book.expect("publisher._form['filled']", 1)
     expect(form.get_by_test_id("text")).to_have_value('{"a":"<img src=x>"}')
     expect(form.get_by_test_id("topic")).to_have_value("audit")
     rows = form.get_by_test_id("attribute-row")

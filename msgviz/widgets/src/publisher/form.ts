@@ -18,6 +18,8 @@ export interface Form {
   count: string;
   /** The message that the kernel copied into the form, until something is changed. */
   source: string | null;
+  /** How often the kernel has filled the form. */
+  filled: number;
 }
 
 /** How the last click of Publish ended, or how far it is. */
@@ -58,6 +60,10 @@ export function useForm() {
   useEffect(() => {
     const text = JSON.stringify(synced);
     if (text === sent.current) return;
+    if (synced.filled < current.current.filled) {
+      latest.current(); // the echo of what was sent before the kernel filled the form: its own stands
+      return;
+    }
     sent.current = text;
     clearTimeout(timer.current);
     if (synced.source !== null && isWritten(current.current)) setPrevious(current.current);
@@ -80,7 +86,7 @@ export function useForm() {
     [replace],
   );
   const undo = (): void => {
-    if (previous !== null) replace(previous);
+    if (previous !== null) replace({ ...previous, filled: current.current.filled });
     setPrevious(null);
   };
   return { form, change, previous, undo, send };
