@@ -243,7 +243,7 @@ async def test_no_jetstream(tmp_path: Path, name: str) -> None:
     server = NatsSystem(tmp_path, jetstream=False)
     server.start()
     try:
-        async with mv.connect(server.url, timeout=1) as backend:
+        async with mv.connect(server.url) as backend:
             with pytest.raises(mv.ConnectionFailed, match="-js"):
                 await backend.topic(name).publish(b"lost")
     finally:

@@ -268,7 +268,7 @@ async def test_a_full_database_ends_the_transaction_of_all_who_share_it(
 async def test_a_lock_that_somebody_holds(path: Path, backend: mv.Backend) -> None:
     topic = backend.topic("t")
     await topic.publish(b"1")
-    async with mv.connect(f"sqlite:///{path}", timeout=0.3) as impatient:
+    async with mv.connect(f"sqlite:///{path}", timeout=2) as impatient:
         await impatient.declare("t")
         with bare(path) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -283,7 +283,7 @@ async def test_a_lock_that_somebody_holds(path: Path, backend: mv.Backend) -> No
 
 async def test_a_server_waits_for_a_lock(path: Path, backend: mv.Backend) -> None:
     taken = Taking()
-    async with mv.connect(f"sqlite:///{path}", timeout=0.3) as impatient:
+    async with mv.connect(f"sqlite:///{path}", timeout=2) as impatient:
         server = impatient.server("t")
         await impatient.declare("t")
         with bare(path) as other:
@@ -291,7 +291,7 @@ async def test_a_server_waits_for_a_lock(path: Path, backend: mv.Backend) -> Non
                 await backend.topic("t").publish(b"1")
                 await until(lambda: taken.messages)
                 other.execute("BEGIN IMMEDIATE")
-                await asyncio.sleep(1)
+                await asyncio.sleep(2.5)
                 assert server.failed is None
                 other.execute("COMMIT")
                 await backend.topic("t").publish(b"2")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import signal
 import socket
 import subprocess
@@ -49,21 +50,39 @@ def system_fixture(make: Callable[[Path], Any]) -> Any:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody listens on now.
+
+    It is none that the system gives away: those are taken by whoever asks next (a kernel, a browser, the
+    near end of any connection) while a server that was killed is about to listen on its port again.
+    """
+    for port in random.sample(range(10_000, _given_away()), 100):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no port of 127.0.0.1 is free")
 
 
-def wait_for_port(port: int, process: subprocess.Popen[Any], seconds: float = 30) -> None:
-    """Return when somebody listens on a port; `RuntimeError` where the process ends before."""
+def _given_away() -> int:
+    """The first port that Linux gives to whoever asks for any."""
+    try:
+        low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except OSError:
+        low = 0
+    return low if low > 12_000 else 32_768
+
+
+def wait_for_port(
+    port: int, process: subprocess.Popen[Any], seconds: float = 30, *, said: Path | None = None
+) -> None:
+    """Return when somebody listens on a port; `RuntimeError`, with what it `said`, where it ends before."""
     until = time.monotonic() + seconds
     while True:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         if process.poll() is not None:
-            raise RuntimeError(f"{process.args!r} ended with {process.returncode} before it listened")
+            last = said.read_text(errors="replace")[-4000:] if said is not None else ""
+            raise RuntimeError(f"{process.args!r} ended with {process.returncode} before it listened\n{last}")
         if time.monotonic() > until:
             raise TimeoutError(f"{process.args!r} does not listen on {port} after {seconds} s")
         time.sleep(0.02)

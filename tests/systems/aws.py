@@ -68,7 +68,7 @@ class MotoSystem:
                 stdout=log,
                 stderr=log,
             )
-        wait_for_port(self.port, self._process)
+        wait_for_port(self.port, self._process, said=self.folder / "log")
 
     def stop(self) -> None:
         if self._process is not None:

@@ -49,7 +49,7 @@ class KafkaSystem:
                 stdout=log,
                 stderr=log,
             )
-        wait_for_port(self.port, self._process)
+        wait_for_port(self.port, self._process, said=self.folder / "log")
 
     def stop(self) -> None:
         """Have it end."""

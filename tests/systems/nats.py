@@ -50,7 +50,7 @@ class NatsSystem:
             ],
             stdin=subprocess.DEVNULL,
         )
-        wait_for_port(self.port, self._process)
+        wait_for_port(self.port, self._process, said=self.folder / "nats.log")
 
     def stop(self) -> None:
         """Have it end."""

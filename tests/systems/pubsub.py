@@ -72,7 +72,7 @@ class PubSubSystem:
                 stderr=log,
             )
         try:
-            wait_for_port(self.port, self._process, 60)
+            wait_for_port(self.port, self._process, 60, said=self.folder / "log")
             self._wait()
         except BaseException:
             self.kill()

@@ -42,6 +42,12 @@ class RabbitmqSystem:
 
     def start(self) -> None:
         """Return when it answers, after 5 to 7 seconds."""
+        try:
+            self._start()
+        except RuntimeError:  # once more, as the unit of its package does (Restart=on-failure)
+            self._start()
+
+    def _start(self) -> None:
         script, epmd = _script(), shutil.which("epmd")
         assert script is not None
         assert epmd is not None
@@ -75,7 +81,7 @@ class RabbitmqSystem:
             self._broker = subprocess.Popen(
                 [script], env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.folder
             )
-        wait_for_port(self.port, self._broker, 60)
+        wait_for_port(self.port, self._broker, 60, said=self.folder / "out.txt")
 
     def kill(self) -> None:
         """End the broker as a crash does."""

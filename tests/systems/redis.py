@@ -43,7 +43,7 @@ class RedisSystem:
                 stdout=log,
                 stderr=log,
             )
-        wait_for_port(self.port, self._process)
+        wait_for_port(self.port, self._process, said=self.folder / "log")
 
     def stop(self, *, kill: bool = False) -> None:
         if self._process is not None:
