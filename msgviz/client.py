@@ -81,6 +81,11 @@ class ClientBackend(Backend):
                 return await action
         except MsgvizError:
             raise
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if self._let_go and task is not None and not task.cancelling():
+                raise BackendClosed(self.name) from error  # nobody cancelled but the client, as it closed
+            raise
         except Exception as error:
             if (known := self.explain(error)) is not None:
                 raise known from error

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
+from msgviz import testing
 from tests import capabilities
 
 README = Path(__file__).parent.parent / "README.md"
@@ -54,6 +56,21 @@ async def test_the_blocks_run_and_show_what_the_text_says(tmp_path: Path, monkey
     await namespace["backend"].close()
 
     await the_folder_backend_serves(mv, namespace["FolderBackend"](tmp_path / "folder"))
+    await the_folder_backend_conforms(lambda: namespace["FolderBackend"](tmp_path / "conformance"))
+
+
+async def the_folder_backend_conforms(connect: Callable[[], Any]) -> None:
+    class FolderHarness(testing.Harness):
+        name = "folder"
+        tested_on = "a folder of this machine"
+        creates = False
+
+        async def connect(self, **options: Any) -> Any:
+            return connect(**options)
+
+    for variant in testing.VARIANTS:
+        report = await testing.run(FolderHarness(), variant=variant, at_once=4)
+        assert not report.failed, report
 
 
 async def the_folder_backend_serves(mv: Any, folder: Any) -> None:

@@ -138,13 +138,15 @@ class Scene:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        failures: list[Exception] = []
         for backend in reversed(self._backends):
             try:
                 async with asyncio.timeout(self.harness.timeout):
                     await backend.close()
-            except Exception as failure:
-                if error is None:
-                    raise CheckFailed(f"closing the backend failed: {failure!r}") from failure
+            except Exception as failure:  # noqa: BLE001  the others are closed first
+                failures.append(failure)
+        if failures and error is None:
+            raise CheckFailed(f"closing the backend failed: {failures[0]!r}") from failures[0]
 
     async def connect(self, *, new: bool = False, **options: Any) -> Backend:
         """Another connection to the same topics: where each is its own system, the one there is."""

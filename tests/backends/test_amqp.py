@@ -17,7 +17,7 @@ import msgviz as mv
 from msgviz.backends.amqp import wire
 from tests.backends.closing import closed_meanwhile
 from tests.systems import free_port, system_fixture
-from tests.systems.rabbitmq import SETTLED, RabbitmqSystem
+from tests.systems.rabbitmq import RabbitmqSystem
 
 system = system_fixture(RabbitmqSystem)
 
@@ -56,7 +56,7 @@ class Inbox:
             raise ValueError("no such customer")
 
     async def count(self, number: int) -> list[mv.Message]:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while len(self.got) < number:
                 await asyncio.sleep(0.01)
         return self.got
@@ -408,19 +408,20 @@ def test_options_that_cannot_be() -> None:
 async def test_a_restart(system: RabbitmqSystem, name: str) -> None:
     inbox = Inbox(fails=lambda message: message.body == b"retried" and message.attempt == 1)
     async with mv.connect(system.url) as backend:
-        server = backend.server(name, backoff=SETTLED + 2)
+        server = backend.server(name, backoff=4)
         server.start(inbox)
         topic = backend.topic(name)
-        await topic.publish(b"delayed", delay=SETTLED + 2)
+        await topic.publish(b"delayed", delay=4)
         await topic.publish(b"retried")
-        await inbox.count(1)
-        await asyncio.sleep(SETTLED)
+        await topic.publish(b"next")
+        await inbox.count(2)  # the queue in which the first one waits is there
+        await asyncio.to_thread(system.settle)
         await asyncio.to_thread(system.kill)
         with pytest.raises(mv.ConnectionFailed):
             await topic.publish(b"away")
         await asyncio.to_thread(system.start)
         await topic.publish(b"after")
-        assert {m.body for m in await inbox.count(4)} == {b"delayed", b"retried", b"after"}
+        assert {m.body for m in await inbox.count(5)} == {b"delayed", b"retried", b"next", b"after"}
         assert server.failed is None
 
 

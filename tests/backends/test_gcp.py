@@ -17,6 +17,7 @@ from google.api_core.exceptions import DeadlineExceeded
 
 import msgviz as mv
 from msgviz.backends.gcp.server import GcpServer
+from tests.backends.closing import closed_meanwhile
 from tests.conftest import require
 from tests.systems import system_fixture
 from tests.systems.pubsub import PubSubSystem
@@ -417,3 +418,8 @@ async def test_close_leaves_no_thread_and_no_task(pubsub: PubSubSystem, streamin
     async with asyncio.timeout(15):
         while not set(threading.enumerate()) <= threads:
             await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("connected", [False, True])
+async def test_a_backend_that_is_closed_meanwhile(pubsub: PubSubSystem, connected: bool) -> None:
+    await closed_meanwhile(lambda: mv.connect(pubsub.url), unique(), connected=connected)
