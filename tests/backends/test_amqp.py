@@ -56,9 +56,12 @@ class Inbox:
             raise ValueError("no such customer")
 
     async def count(self, number: int) -> list[mv.Message]:
-        async with asyncio.timeout(30):
-            while len(self.got) < number:
-                await asyncio.sleep(0.01)
+        try:
+            async with asyncio.timeout(30):
+                while len(self.got) < number:
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            pytest.fail(f"{number} messages expected, not {[(m.body, m.attempt) for m in self.got]}")
         return self.got
 
 

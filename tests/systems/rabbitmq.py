@@ -56,11 +56,16 @@ class RabbitmqSystem:
         (self.folder / "rabbitmq.conf").write_text(
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\ndisk_free_limit.absolute = 50MB\n"
         )
+        # Else what it cannot pass on while it starts waits for three minutes.
+        (self.folder / "advanced.config").write_text(
+            "[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 2000}]}].\n"
+        )
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),
             "RABBITMQ_NODENAME": f"msgviz{self.port}@localhost",
             "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.folder / "advanced.config"),
             "RABBITMQ_MNESIA_BASE": str(self.folder / "mnesia"),
             "RABBITMQ_LOG_BASE": str(self.folder / "log"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "plugins"),
